@@ -1,0 +1,203 @@
+"""Leaf: Captum attribution -> heat map -> overlay picture.
+
+Captum's hooks are refused by ScriptModules; they are put on an eager module around the scripted parts.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from captum.attr import GradientShap, IntegratedGradients, LayerGradCam, Occlusion
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor, nn
+
+from cxr.network import LoadedNetwork
+
+DEFAULT = "grad_cam"
+OVERLAY_SIDE = 1024
+"""Longest side of an overlay, pixels: a response over TorchServe's max_response_size kills its worker."""
+MAP_SIDE = 56
+"""Input-resolution maps are reduced to this side for the JSON answer."""
+INTEGRATION_STEPS = (64, 128, 256, 512, 1024)
+COMPLETENESS = 0.01
+"""Integrated Gradients' error allowed, in logits or as a share of the logit difference."""
+OCCLUSION_WINDOW, OCCLUSION_STRIDE = 28, 14
+SHAP_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Where the evidence for one class lies."""
+
+    heat_map: NDArray[np.float32]
+    """(h, w), 0..1: nothing .. strongest. All 0 where nothing speaks for the class."""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"map": np.round(self.heat_map.astype(float), 3).tolist(), **self.details}
+
+
+# --- Grad-CAM on the cached feature map ------------------------------------------------------------
+
+
+class FromFeatureMap(nn.Module):
+    """feature map -> logits, with an eager layer between the two that Captum can hook."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.feature_map = nn.Identity()
+        self.head = head
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.feature_map(feature_map))
+        return logits
+
+
+def grad_cam(head: nn.Module, feature_map: Tensor, target: int) -> Tensor:
+    """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), from a feature map (1, C, h, w) to (h, w) >= 0."""
+    explained = FromFeatureMap(head)
+    cam = LayerGradCam(explained, explained.feature_map)
+    inputs = feature_map.detach().requires_grad_()
+    return cam.attribute(inputs, target=target, relu_attributions=True)[0, 0].detach()  # (h, w)
+
+
+# --- methods that need gradients at, or many passes from, the input --------------------------------
+
+
+def _black(x: Tensor) -> Tensor:
+    """The baseline: a film without any light in it, as the network sees it."""
+    return x.amin(dim=(2, 3), keepdim=True).expand_as(x)
+
+
+def integrated_gradients(network: nn.Module, x: Tensor, target: int) -> tuple[Tensor, dict[str, Any]]:
+    """Sundararajan et al. 2017, arXiv:1703.01365, with as many steps as completeness takes.
+
+    Args:
+        x: (1, 3, S, S).
+
+    Returns:
+        (1, 3, S, S), and the sum of attributions, the logit difference and the number of steps.
+    """
+    baseline = _black(x)
+    with torch.no_grad():
+        difference = float((network(x) - network(baseline))[0, target])
+    for steps in INTEGRATION_STEPS:
+        attributed = IntegratedGradients(network).attribute(
+            x, baseline, target=target, n_steps=steps, internal_batch_size=8
+        )
+        total = float(attributed.sum())
+        if abs(total - difference) <= max(COMPLETENESS, COMPLETENESS * abs(difference)):
+            break
+    return attributed, {"completeness": {"sum": total, "logit_difference": difference, "steps": steps}}
+
+
+def gradient_shap(network: nn.Module, x: Tensor, target: int) -> tuple[Tensor, dict[str, Any]]:
+    """Lundberg and Lee 2017, arXiv:1705.07874, as expected gradients between black and the film."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same film gets the same explanation
+        baselines = torch.cat([_black(x), torch.zeros_like(x)])
+        attributed = GradientShap(network).attribute(
+            x, baselines, target=target, n_samples=SHAP_SAMPLES, stdevs=0.1
+        )
+    return attributed, {"samples": SHAP_SAMPLES}
+
+
+def occlusion(network: nn.Module, x: Tensor, target: int) -> tuple[Tensor, dict[str, Any]]:
+    """Zeiler and Fergus 2014, arXiv:1311.2901: the fall of the logit when a window is blacked out."""
+    window, stride = (3, OCCLUSION_WINDOW, OCCLUSION_WINDOW), (3, OCCLUSION_STRIDE, OCCLUSION_STRIDE)
+    with torch.no_grad():
+        attributed = Occlusion(network).attribute(
+            x, window, strides=stride, baselines=_black(x), target=target, perturbations_per_eval=8
+        )
+    return attributed, {"window": OCCLUSION_WINDOW, "stride": OCCLUSION_STRIDE}
+
+
+InputMethod = Callable[[nn.Module, Tensor, int], tuple[Tensor, dict[str, Any]]]
+INPUT_METHODS: dict[str, InputMethod] = {
+    "integrated_gradients": integrated_gradients,
+    "gradient_shap": gradient_shap,
+    "occlusion": occlusion,
+}
+METHODS = (DEFAULT, *INPUT_METHODS)
+FAST_METHODS = (DEFAULT,)
+
+
+def attribute(
+    method: str, network: LoadedNetwork, tensor: Tensor, feature_map: Tensor, target: int
+) -> Attribution:
+    """Explain one row.
+
+    Args:
+        method: one of METHODS.
+        tensor: (3, S, S), what the network saw.
+        feature_map: (1, C, h, w), cached from the forward pass.
+        target: index of the class to explain.
+    """
+    if method == DEFAULT:
+        return Attribution(_to_heat_map(grad_cam(network.head, feature_map, target)))
+    attributed, details = INPUT_METHODS[method](network.whole, tensor.unsqueeze(0).to(network.device), target)
+    return Attribution(_to_heat_map(_reduced(attributed.detach())), details)
+
+
+def _reduced(attributed: Tensor) -> Tensor:
+    """(1, 3, S, S) -> (MAP_SIDE, MAP_SIDE): what speaks for the class, summed over channels."""
+    positive = attributed.sum(dim=1, keepdim=True).clamp(min=0)
+    return nn.functional.adaptive_avg_pool2d(positive, MAP_SIDE)[0, 0]
+
+
+def _to_heat_map(evidence: Tensor) -> NDArray[np.float32]:
+    peak = evidence.max()
+    scaled = evidence / peak if peak > 0 else torch.zeros_like(evidence)
+    return scaled.cpu().numpy().astype(np.float32)
+
+
+# --- overlay ---------------------------------------------------------------------------------------
+
+
+COLOURS = {"black": (0, 0, 90), "mid": (220, 30, 60), "white": (255, 240, 80)}
+STRENGTH = 0.55
+"""Opacity of the strongest evidence."""
+
+
+def overlay(picture: NDArray[np.uint8], heat_map: NDArray[np.float32], caption: str, notice: str) -> bytes:
+    """The heat map over the film, with a legend, as PNG bytes.
+
+    Args:
+        picture: (rows, columns) uint8, stretched. The overlay keeps its aspect ratio, longest side 1024.
+        heat_map: (h, w), 0..1, over the whole film.
+        caption: what is shown: class, probability, method. notice: the line below it.
+    """
+    scale = OVERLAY_SIDE / max(picture.shape)
+    width, height = (max(1, round(side * scale)) for side in picture.shape[::-1])
+    film = Image.fromarray(picture).resize((width, height), reducing_gap=2.0)
+    heat = Image.fromarray(np.rint(heat_map * 255).astype(np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    mask = heat.point([round(level * STRENGTH) for level in range(256)])
+    mixed = Image.composite(ImageOps.colorize(heat, **COLOURS), film.convert("RGB"), mask)
+    _legend(mixed, caption, notice)
+    buffer = io.BytesIO()
+    mixed.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _legend(image: Image.Image, caption: str, notice: str) -> None:
+    """A strip at the lower edge: colour bar from 0 to 1, caption, notice. Left out where it has no room."""
+    strip, margin = 64, 12
+    if image.height < 3 * strip or image.width < 320:
+        return
+    draw = ImageDraw.Draw(image, "RGBA")
+    top = image.height - strip
+    draw.rectangle((0, top, image.width, image.height), fill=(0, 0, 0, 200))
+    ramp = Image.linear_gradient("L").rotate(90).resize((160, 16))
+    image.paste(ImageOps.colorize(ramp, **COLOURS), (margin, top + 10))
+    font = ImageFont.load_default(16)
+    draw.text((margin, top + 34), "0  evidence  1", fill="white", font=font)
+    draw.text((190, top + 8), caption, fill="white", font=font)
+    draw.text((190, top + 34), notice, fill=(255, 220, 120), font=font)

@@ -1,0 +1,373 @@
+"""Leaf: a DICOM object to a film.
+
+Order of the transformations, PS3.3 C.11 and PS3.4 N.2: stored values -> Modality LUT -> VOI LUT ->
+presentation (inversion). All of them act on grey values, so they are computed once for every possible
+stored value (`Film.tone`), never for every pixel.
+
+Only the elements in WANTED are ever read: names, dates and numbers of a patient never enter memory
+as values, let alone a log.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import generate_frames
+from pydicom.filereader import dcmread, read_dataset
+from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.tag import Tag
+
+from cxr.codestream import Frame, j2k_frame, jpeg_frame
+from cxr.errors import CxrError, MultiFrame, NotAFilm, UnreadableImage, UnsupportedEncoding
+from cxr.film import Film, Limits
+from cxr.picture import chroma
+
+# pydicom quotes element values in warnings and log lines: patient data.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module="pydicom")
+
+PREAMBLE = 128
+WANTED = [
+    "SOPClassUID", "Modality", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
+    "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration",
+    "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept",
+    "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape",
+    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
+]  # fmt: skip
+
+Codec = Callable[[bytes], NDArray[Any]]
+JPEG_FAMILY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
+JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
+# libjpeg-turbo, CharLS and OpenJPEG; pydicom's own plugins refuse 12-bit JPEG or are slower.
+CODECS: dict[str, tuple[Codec, Callable[[bytes], Frame | None]]] = {
+    **{syntax: (imagecodecs.jpeg8_decode, jpeg_frame) for syntax in JPEG_FAMILY},
+    **{syntax: (imagecodecs.jpegls_decode, jpeg_frame) for syntax in JPEG_LS},
+    **{syntax: (imagecodecs.jpeg2k_decode, j2k_frame) for syntax in JPEG_2000},
+}
+NATIVE_OR_RLE = {
+    uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
+    uid.DeflatedExplicitVRLittleEndian, uid.RLELossless,
+}  # fmt: skip
+END_OF_IMAGE = b"\xff\xd9"
+RLE_EXPANSION = 64
+"""A PackBits run turns 2 bytes into at most 128 (PS3.5 G.3.1)."""
+
+
+def is_dicom(data: bytes) -> bool:
+    """PS3.10 7.1: 128 bytes of preamble, then DICM."""
+    return data[PREAMBLE : PREAMBLE + 4] == b"DICM"
+
+
+def read_dicom(data: bytes, limits: Limits) -> Film:
+    """Decode one single-frame DICOM image.
+
+    Raises:
+        UnsupportedEncoding: transfer syntax or sample format we cannot decode.
+        FilmTooLarge: header, codestream or deflated data set over the limit.
+        MultiFrame: NumberOfFrames over 1.
+        NotAFilm: no pixel data; the SOP class is named.
+        UnreadableImage: broken or truncated.
+    """
+    try:
+        dataset = _parse(data, limits)
+        _check(dataset, limits)
+        return _to_film(dataset, limits)
+    except CxrError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # pydicom and the codecs raise anything on broken bytes
+        raise UnreadableImage(f"the DICOM object is broken or truncated ({type(error).__name__})") from error
+
+
+# --- data set --------------------------------------------------------------------------------------
+
+
+def _parse(data: bytes, limits: Limits) -> Dataset:
+    stream = io.BytesIO(data)
+    stream.seek(PREAMBLE + 4)
+    # PS3.10 7.1: group 0002 is always explicit little endian; reading stops at the first other group.
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
+        return dcmread(io.BytesIO(data), specific_tags=list(WANTED))
+    inflated = _inflate(data[stream.tell() :], limits)
+    dataset = read_dataset(io.BytesIO(inflated), False, True, specific_tags=[Tag(name) for name in WANTED])
+    dataset.file_meta = FileMetaDataset(meta)
+    return dataset
+
+
+def _inflate(deflated: bytes, limits: Limits) -> bytes:
+    """PS3.5 A.5, with a cap: 600 KB can inflate to more than a gigabyte."""
+    inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    inflated = inflater.decompress(deflated, limits.max_bytes + 1)
+    limits.check_bytes(len(inflated), "the inflated data set")
+    if not inflater.eof:
+        raise UnreadableImage("the deflated data set is truncated")
+    return inflated
+
+
+def _check(ds: Dataset, limits: Limits) -> None:
+    """Refuse by name what is no single film, before any pixel is decoded."""
+    if "PixelData" not in ds:
+        if "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
+            raise UnsupportedEncoding("floating point pixel data is not read")
+        raise NotAFilm(f"{_sop_class(ds)} holds no pixel data: not a film")
+    if int(ds.get("NumberOfFrames") or 1) > 1:
+        raise MultiFrame(f"{_sop_class(ds)} with {int(ds.NumberOfFrames)} frames; send a single-frame image")
+    if ds.Rows == 0 or ds.Columns == 0:
+        raise UnreadableImage("the image has no rows or no columns")
+    limits.check_pixels(ds.Rows, ds.Columns)
+    if ds.BitsAllocated not in (8, 16):
+        raise UnsupportedEncoding(f"{ds.BitsAllocated} bits allocated; 8 and 16 are read")
+    if not 1 <= ds.BitsStored <= ds.BitsAllocated or not ds.BitsStored <= _high_bit(ds) + 1 <= ds.BitsAllocated:
+        raise UnreadableImage("BitsAllocated, BitsStored and HighBit contradict each other")
+    if ds.SamplesPerPixel not in (1, 3):
+        raise UnsupportedEncoding(f"{ds.SamplesPerPixel} samples per pixel; 1 and 3 are read")
+
+
+def _sop_class(ds: Dataset) -> str:
+    return uid.UID(ds.get("SOPClassUID") or "").name or "an object without SOP class"
+
+
+def _high_bit(ds: Dataset) -> int:
+    return int(ds.get("HighBit", ds.BitsStored - 1))
+
+
+# --- pixels ----------------------------------------------------------------------------------------
+
+
+def _to_film(ds: Dataset, limits: Limits) -> Film:
+    pixels = _decode(ds, limits)
+    if pixels.shape[:2] != (ds.Rows, ds.Columns):
+        raise UnreadableImage("the decoded picture has not the size that its header says")
+    if pixels.ndim == 3:
+        return _colour_film(pixels)
+    if ds.PhotometricInterpretation == "PALETTE COLOR":
+        return _colour_film(apply_color_lut(pixels, ds))
+    if ds.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
+        raise UnsupportedEncoding(f"photometric interpretation {_short(ds.PhotometricInterpretation)}")
+    return _grey_film(_levels(pixels, ds), ds)
+
+
+def _short(text: Any) -> str:
+    return str(text)[:16]
+
+
+def _decode(ds: Dataset, limits: Limits) -> NDArray[Any]:
+    """Stored values (rows, columns), or RGB (rows, columns, 3)."""
+    syntax = ds.file_meta.TransferSyntaxUID
+    if syntax in CODECS:
+        return _decode_frame(ds, limits, *CODECS[syntax])
+    if syntax not in NATIVE_OR_RLE:
+        raise UnsupportedEncoding(f"transfer syntax {uid.UID(syntax).name} is not decoded here")
+    if syntax == uid.RLELossless:
+        _check_rle(ds)
+    return pixel_array(ds, raw=ds.SamplesPerPixel == 1)
+
+
+def _decode_frame(
+    ds: Dataset, limits: Limits, codec: Codec, announced: Callable[[bytes], Frame | None]
+) -> NDArray[Any]:
+    data = next(generate_frames(ds.PixelData, number_of_frames=1))
+    frame = announced(data)
+    if frame is None:
+        raise UnreadableImage("the compressed frame has no readable header")
+    limits.check_pixels(frame.rows, frame.columns)
+    if (frame.rows, frame.columns, frame.samples) != (ds.Rows, ds.Columns, ds.SamplesPerPixel):
+        raise UnreadableImage("the compressed frame and the DICOM header contradict each other")
+    if END_OF_IMAGE not in data[-16:]:  # a decoder would fill the missing part with grey
+        raise UnreadableImage("the compressed frame is truncated")
+    return codec(data)
+
+
+def _check_rle(ds: Dataset) -> None:
+    """A frame that expands to far more than the film is an attack; one that cannot fill it is cut off."""
+    data = next(generate_frames(ds.PixelData, number_of_frames=1))
+    expected = ds.Rows * ds.Columns * ds.SamplesPerPixel * ds.BitsAllocated // 8
+    if len(data) * RLE_EXPANSION < expected:
+        raise UnreadableImage("the RLE frame is truncated")
+
+
+def _levels(pixels: NDArray[Any], ds: Dataset) -> NDArray[Any]:
+    """Stored values as unsigned levels 0 .. 2^BitsStored - 1 whatever the sign and the bits around them.
+
+    PS3.5 8.1.1: bits outside BitsStored mean nothing (old objects keep overlays there). For signed data
+    (two's complement) the sign bit is flipped, so that level = value + 2^(BitsStored - 1).
+    """
+    bits = int(ds.BitsStored)
+    unsigned = np.uint8 if pixels.dtype.itemsize == 1 else np.uint16
+    levels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False).view(unsigned)
+    shift = 0 if ds.file_meta.TransferSyntaxUID in CODECS else _high_bit(ds) + 1 - bits
+    if shift:
+        levels = levels >> shift
+    if bits < 8 * levels.dtype.itemsize:
+        levels = levels & unsigned((1 << bits) - 1)
+    if ds.PixelRepresentation == 1:
+        levels = levels ^ unsigned(1 << (bits - 1))
+    return levels
+
+
+# --- grey values -----------------------------------------------------------------------------------
+
+
+def _grey_film(levels: NDArray[Any], ds: Dataset) -> Film:
+    bits = int(ds.BitsStored)
+    offset = 1 << (bits - 1) if ds.PixelRepresentation == 1 else 0
+    stored = np.arange(1 << bits, dtype=np.float64) - offset  # (levels,) stored value of each level
+    modality = modality_lut(stored, ds)
+    problems: list[str] = []
+    shown = _voi_or_none(modality, ds, problems)
+    if _inverted(ds):
+        shown = -shown
+    tone = _to_unit(shown)
+    tone[_padding(stored, ds)] = np.nan
+    film = Film(levels, tone, warnings=tuple(problems))
+    if not problems and _has_voi(ds) and _flat(film) and not _flat(Film(levels, stored)):
+        tone = _to_unit(-modality if _inverted(ds) else modality)
+        tone[_padding(stored, ds)] = np.nan
+        return Film(levels, tone, warnings=("the VOI window leaves no contrast and was not applied",))
+    return film
+
+
+def _flat(film: Film) -> bool:
+    low, high = film.percentiles(0.5, 99.5)
+    return high <= low
+
+
+def _to_unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise UnreadableImage("the grey value transformation gives no finite values")
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+
+
+def _inverted(ds: Dataset) -> bool:
+    """Once, whichever of the two says so: PS3.3 C.7.6.3.1.2 and C.11.6 (INVERSE goes with MONOCHROME1)."""
+    return ds.PhotometricInterpretation == "MONOCHROME1" or ds.get("PresentationLUTShape") == "INVERSE"
+
+
+def _padding(stored: NDArray[np.float64], ds: Dataset) -> NDArray[np.bool_]:
+    """PS3.3 C.7.5.1.1.2: PixelPaddingValue, or all values between it and PixelPaddingRangeLimit."""
+    value = ds.get("PixelPaddingValue")
+    if value is None:
+        return np.zeros(stored.shape, np.bool_)
+    limit = ds.get("PixelPaddingRangeLimit", value)
+    low, high = sorted((_as_stored(value, ds), _as_stored(limit, ds)))
+    return (stored >= low) & (stored <= high)
+
+
+def _as_stored(value: Any, ds: Dataset) -> int:
+    """US or SS by PixelRepresentation; written with the wrong one by some modalities."""
+    value = int(value)
+    if ds.PixelRepresentation == 1 and value >= 1 << (ds.BitsAllocated - 1):
+        return value - (1 << int(ds.BitsAllocated))
+    if ds.PixelRepresentation == 0 and value < 0:
+        return value + (1 << int(ds.BitsAllocated))
+    return value
+
+
+def modality_lut(values: NDArray[np.float64], ds: Dataset) -> NDArray[np.float64]:
+    """Modality LUT Sequence or rescale, PS3.3 C.11.1; the values themselves where there is neither."""
+    if ds.get("ModalityLUTSequence"):
+        return _lookup(values, ds.ModalityLUTSequence[0], ds)
+    slope, intercept = ds.get("RescaleSlope"), ds.get("RescaleIntercept")
+    return values * float(1 if slope is None else slope) + float(0 if intercept is None else intercept)
+
+
+def _has_voi(ds: Dataset) -> bool:
+    return bool(ds.get("VOILUTSequence")) or None not in (ds.get("WindowCenter"), ds.get("WindowWidth"))
+
+
+def _voi_or_none(values: NDArray[np.float64], ds: Dataset, problems: list[str]) -> NDArray[np.float64]:
+    """A film with a broken VOI transformation is still a film: it is shown without, and a warning says so."""
+    try:
+        return voi_lut(values, ds)
+    except (ValueError, TypeError, IndexError, AttributeError, OverflowError):
+        problems.append("the VOI LUT or window is invalid and was not applied")
+        return values
+
+
+def voi_lut(values: NDArray[np.float64], ds: Dataset) -> NDArray[np.float64]:
+    """VOI LUT Sequence, else the first window, PS3.3 C.11.2; the values themselves where there is neither."""
+    if ds.get("VOILUTSequence"):
+        return _lookup(np.rint(values), ds.VOILUTSequence[0], ds)
+    if not _has_voi(ds):
+        return values
+    centre, width = _first(ds.WindowCenter), _first(ds.WindowWidth)
+    return window(values, centre, width, ds.get("VOILUTFunction") or "LINEAR")
+
+
+def _first(value: Any) -> float:
+    return float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)
+
+
+def window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
+    """PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT); result 0..1.
+
+    Raises:
+        ValueError: a width the function does not allow, or an unknown function.
+    """
+    if not np.isfinite([centre, width]).all():
+        raise ValueError("window is not finite")
+    if function == "SIGMOID" and width > 0:
+        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
+    if function == "LINEAR_EXACT" and width > 0:
+        return np.clip((values - centre) / width + 0.5, 0, 1)
+    if function == "LINEAR" and width == 1:
+        return (values > centre - 0.5).astype(np.float64)
+    if function == "LINEAR" and width > 1:
+        return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
+    raise ValueError("window width or function out of range")
+
+
+def _lookup(values: NDArray[np.float64], item: Dataset, ds: Dataset) -> NDArray[np.float64]:
+    """LUT Descriptor and LUT Data, PS3.3 C.11.1.1.1 and C.11.2.1.1; values outside take the end entries."""
+    count, first, bits = (int(number) for number in item.LUTDescriptor)
+    count = count or 1 << 16
+    if ds.PixelRepresentation == 1 and first >= 1 << 15:  # read as US, meant as SS
+        first -= 1 << 16
+    table = _lut_data(item, ds, bits, count)
+    index = np.clip(values - first, 0, len(table) - 1).astype(np.int64)
+    return table[index]
+
+
+def _lut_data(item: Dataset, ds: Dataset, bits: int, count: int) -> NDArray[np.float64]:
+    data = item.LUTData
+    if isinstance(data, bytes):
+        packed = bits <= 8 and len(data) in (count, count + 1)  # 8-bit entries, two to a word
+        order = "<" if ds.file_meta.TransferSyntaxUID != uid.ExplicitVRBigEndian else ">"
+        table = np.frombuffer(data, np.uint8 if packed else f"{order}u2")
+    else:
+        table = np.asarray(data)
+    if len(table) < count:
+        raise ValueError("LUT Data is shorter than its descriptor says")
+    return table[:count].astype(np.float64)
+
+
+# --- colour ----------------------------------------------------------------------------------------
+
+
+def _colour_film(rgb: NDArray[Any]) -> Film:
+    """(rows, columns, 3) of 8 or 16 bits to luminance, ITU-R BT.601-7, with its chroma for the gate."""
+    if rgb.dtype != np.uint8:
+        rgb = (rgb.astype(np.uint16) >> 8).astype(np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(rgb), "RGB")
+    return Film(np.asarray(image.convert("L")), np.linspace(0, 1, 256), colour=chroma(image))

@@ -1,0 +1,138 @@
+"""Leaf: PNG, JPEG and TIFF to a film. Pillow decodes; this file decides what is a film at all."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from cxr.codestream import jpeg_frame
+from cxr.errors import CxrError, FilmTooLarge, MultiFrame, UnreadableImage, UnsupportedEncoding, UnsupportedImage
+from cxr.film import Film, Limits
+
+SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+}
+CHROMA_SIDE = 256
+"""The colour of a picture is judged on a copy about this large."""
+TILE_WIDTH, TILE_LENGTH, PHOTOMETRIC = 322, 323, 262
+"""TIFF 6.0 tags."""
+WHITE_IS_ZERO = 0
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+def sniff(data: bytes) -> str | None:
+    """The picture format by its first bytes, never by a name or header: PNG, JPEG, TIFF or None."""
+    return next((name for magic, name in SIGNATURES.items() if data.startswith(magic)), None)
+
+
+def read_picture(data: bytes, limits: Limits) -> Film:
+    """Decode PNG, JPEG or TIFF: 1, 8, 16 or 32 bit grey, palette, RGB(A), CMYK; EXIF orientation applied.
+
+    Raises:
+        UnsupportedImage: no such picture, or a JPEG process Pillow does not decode.
+        FilmTooLarge: the header announces more pixels than the limit.
+        MultiFrame: more than one page or frame.
+        UnreadableImage: broken or truncated.
+    """
+    kind = sniff(data)
+    if kind is None:
+        raise UnsupportedImage("not a PNG, JPEG, TIFF or DICOM file")
+    try:
+        return _read(data, kind, limits)
+    except CxrError:
+        raise
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... on broken bytes
+        raise UnreadableImage(f"the {kind} is broken or truncated ({type(error).__name__})") from error
+
+
+def _read(data: bytes, kind: str, limits: Limits) -> Film:
+    if kind == "JPEG":
+        _check_process(data)
+    image = _open(data, kind)
+    limits.check_pixels(image.height, image.width)
+    if kind == "TIFF":
+        limits.check_pixels(image.tag_v2.get(TILE_LENGTH, 1), image.tag_v2.get(TILE_WIDTH, 1))
+    _check_single(image, kind)
+    image.load()
+    return _to_film(ImageOps.exif_transpose(image), inverted=_white_is_zero_16(image, kind))
+
+
+def _open(data: bytes, kind: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # our own limit follows at once
+        try:
+            return Image.open(io.BytesIO(data), formats=[kind])
+        except Image.DecompressionBombError as error:
+            raise FilmTooLarge("the picture announces more pixels than any film has") from error
+        except UnidentifiedImageError as error:
+            raise UnreadableImage(f"the {kind} header is broken") from error
+
+
+def _check_process(data: bytes) -> None:
+    frame = jpeg_frame(data)
+    if frame is not None and (frame.precision != 8 or frame.lossless):
+        raise UnsupportedEncoding("a JPEG with more than 8 bits or lossless coding is read only inside DICOM")
+
+
+def _check_single(image: Any, kind: str) -> None:
+    if kind == "TIFF":
+        try:
+            image.seek(1)
+        except EOFError:
+            image.seek(0)
+            return
+        raise MultiFrame("the TIFF holds more than one page")
+    # A JPEG may be an MPO, a phone's main picture with previews behind it: the first one is the film.
+    if kind == "PNG" and getattr(image, "n_frames", 1) > 1:
+        raise MultiFrame("the PNG is animated")
+
+
+def _white_is_zero_16(image: Any, kind: str) -> bool:
+    """Pillow turns WhiteIsZero round for 1 and 8 bit, and leaves 16 bit as stored."""
+    return kind == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+
+
+def _to_film(image: Any, *, inverted: bool) -> Film:
+    if image.mode.startswith("I;16"):
+        tone = np.linspace(0, 1, 65536)
+        return Film(np.asarray(image).astype(np.uint16), tone[::-1] if inverted else tone)
+    if image.mode in ("I", "F"):
+        return _from_wide(np.asarray(image))
+    if image.mode in ("1", "L"):
+        return Film(np.asarray(image.convert("L")), np.linspace(0, 1, 256))
+    colours = _to_rgb(image)
+    return Film(np.asarray(colours.convert("L")), np.linspace(0, 1, 256), colour=chroma(colours))
+
+
+def _from_wide(values: NDArray[Any]) -> Film:
+    """32-bit integers or floats (rows, columns): 65,536 even steps between their extremes."""
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise UnreadableImage("the picture holds values that are no numbers")
+    low, high = values.min(), values.max()
+    steps = np.rint((values - low) / max(high - low, np.finfo(float).tiny) * 65535)
+    return Film(steps.astype(np.uint16), np.linspace(0, 1, 65536))
+
+
+def _to_rgb(image: Any) -> Any:
+    """Transparent parts become black, as unexposed film is."""
+    if image.mode in ("LA", "La", "PA", "RGBa", "RGBA") or "transparency" in image.info:
+        opaque = Image.new("RGBA", image.size, "black")
+        opaque.alpha_composite(image.convert("RGBA"))
+        return opaque.convert("RGB")
+    return image.convert("RGB")
+
+
+def chroma(colours: Any) -> float:
+    """Mean of max(R, G, B) - min(R, G, B), 0..1, of the picture reduced to about CHROMA_SIDE."""
+    factor = max(1, min(colours.size) // CHROMA_SIDE)
+    small = np.asarray(colours.reduce(factor), dtype=np.float32)  # (h, w, 3)
+    return float((small.max(axis=2) - small.min(axis=2)).mean() / 255)

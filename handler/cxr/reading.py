@@ -1,0 +1,353 @@
+"""The way of one image.
+
+    bytes -> decode -> quality gate -> contrast stretch -> tensor -> predict -> explain -> respond
+
+Read from top to bottom: the functions stand in the order in which a film meets them, and `Reader.read`
+at the end calls them in that order for a batch. Training calls the very same functions up to
+`to_tensor`. Everything is deterministic: the same bytes give the same tensor, bit for bit.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from cxr import attribution
+from cxr.dicom import is_dicom, read_dicom
+from cxr.errors import BadRequest, CxrError, FilmTooLarge, WrongModel
+from cxr.film import Film, Limits
+from cxr.network import LoadedNetwork
+from cxr.picture import read_picture
+from cxr.recipe import Recipe
+
+NOTICE = "Research use only. Not for diagnosis."
+log = logging.getLogger(__name__)
+
+
+# --- decode ----------------------------------------------------------------------------------------
+
+
+def decode(data: bytes, limits: Limits) -> Film:
+    """PNG, JPEG, TIFF or DICOM bytes, told apart by the bytes themselves, to a film at full bit depth.
+
+    Raises:
+        BadRequest: no bytes.
+        FilmTooLarge: more bytes or pixels than `limits`.
+        UnsupportedImage: no image this project reads.
+        UnreadableImage: an image, but broken, of several frames, or without pixels.
+    """
+    if not data:
+        raise BadRequest("the body is empty; send the bytes of one film")
+    limits.check_bytes(len(data))
+    return read_dicom(data, limits) if is_dicom(data) else read_picture(data, limits)
+
+
+# --- quality gate, first half: what the pixels alone tell ------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The quality gate's view of one film; `reason` is None where it may pass."""
+
+    score: float
+    threshold: float
+    reason: str | None = None
+
+
+def inspect_pixels(film: Film, recipe: Recipe) -> Verdict | None:
+    """Reject colour photographs and blank films; None where the pixels raise no objection."""
+    gate = recipe.gate
+    if film.colour > gate.max_colour:
+        return Verdict(film.colour, gate.max_colour, "a colour picture, not a chest X-ray")
+    low, high = film.percentiles(*recipe.stretch)
+    if high - low < gate.min_contrast:
+        return Verdict(high - low, gate.min_contrast, "blank or nearly constant")
+    return None
+
+
+# --- contrast stretch ------------------------------------------------------------------------------
+
+
+def stretch(film: Film, percentiles: tuple[float, float]) -> NDArray[np.uint8]:
+    """The film between two percentiles of its own grey values, (rows, columns) uint8, 0 black.
+
+    The percentiles are taken at full bit depth; padding counts for nothing and becomes black. A film
+    whose percentiles coincide, a constant one, becomes all 0.
+    """
+    low, high = film.percentiles(*percentiles)
+    if high <= low:
+        return np.zeros(film.pixels.shape, np.uint8)
+    grey = np.clip((film.tone - low) / (high - low), 0, 1) * 255  # (levels,)
+    lut = np.rint(np.nan_to_num(grey, nan=0.0)).astype(np.uint8)
+    return lut[film.pixels]  # (rows, columns)
+
+
+# --- tensor ----------------------------------------------------------------------------------------
+
+
+def shrink(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """To the network's square input, antialiased; (rows, columns) -> (size, size) uint8."""
+    if picture.shape == (size, size):
+        return picture
+    image = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(image)
+
+
+def normalise(picture: Tensor, recipe: Recipe) -> Tensor:
+    """The recipe's normalisation; uint8 or 0..255 float (..., S, S) -> float32 (..., 3, S, S)."""
+    grey = picture.to(torch.float32).div(255).unsqueeze(-3)  # (..., 1, S, S)
+    mean = torch.tensor(recipe.mean, device=picture.device).view(3, 1, 1)
+    std = torch.tensor(recipe.std, device=picture.device).view(3, 1, 1)
+    return (grey - mean) / std  # (..., 3, S, S)
+
+
+def to_tensor(picture: NDArray[np.uint8], recipe: Recipe) -> Tensor:
+    """What the network sees of a stretched film: (rows, columns) uint8 -> (3, S, S) float32."""
+    return normalise(torch.from_numpy(shrink(picture, recipe.size).copy()), recipe)
+
+
+# --- predict ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One forward pass over B films."""
+
+    feature_map: Tensor
+    """(B, C, h, w) float32, kept for the explanation."""
+    probabilities: Tensor
+    """(B, classes), temperature-scaled."""
+    distance: Tensor
+    """(B,) from the training films, in feature space."""
+
+
+@torch.no_grad()
+def predict(network: LoadedNetwork, batch: Tensor) -> Prediction:
+    """(B, 3, S, S) float32 -> calibrated probabilities, and what the gate and Grad-CAM need."""
+    feature_map = network.features(batch.to(network.device))  # (B, C, h, w)
+    logits = network.head(feature_map)  # (B, classes)
+    probabilities = torch.softmax(logits / network.recipe.temperature, dim=1)
+    return Prediction(feature_map, probabilities, network.novelty(feature_map))
+
+
+# --- quality gate, second half: is it like the films the network was trained on? -------------------
+
+
+def inspect_features(distance: float, recipe: Recipe) -> Verdict:
+    """Reject what lies farther from the training films than 99 % of validation films do."""
+    threshold = recipe.gate.max_distance
+    reason = "unlike the chest X-rays the model was trained on" if distance > threshold else None
+    return Verdict(distance, threshold, reason)
+
+
+# --- explain and respond: one row's question and its answer ----------------------------------------
+
+
+@dataclass(frozen=True)
+class Explain:
+    """That an explanation is wanted, and which."""
+
+    method: str = attribution.DEFAULT
+    target: str | None = None
+    """A label of the recipe; None for the predicted one."""
+    overlay: bool = True
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row of a batch: encoded bytes, or a prepared tensor (3, S, S) float32."""
+
+    film: bytes | Tensor
+    request_id: str = ""
+    explain: Explain | None = None
+
+
+@dataclass
+class Row:
+    """What is known of one request so far. Once `error` is set, no further step touches the row."""
+
+    request: Request
+    picture: NDArray[np.uint8] | None = None
+    tensor: Tensor | None = None
+    verdict: Verdict | None = None
+    warnings: list[str] = field(default_factory=list)
+    answer: dict[str, Any] = field(default_factory=dict)
+    overlay_png: bytes | None = None
+    error: CxrError | None = None
+
+
+def decide(verdict: Verdict, confidence: float, recipe: Recipe) -> str:
+    """`reject` (not a film we know), `abstain` (not sure enough) or `report`."""
+    if verdict.reason is not None:
+        return "reject"
+    return "abstain" if confidence < recipe.abstain_below else "report"
+
+
+def respond(row: Row, network: LoadedNetwork, probabilities: Sequence[float], distance: float) -> None:
+    """Fill `row.answer` with the JSON of the contract."""
+    recipe = network.recipe
+    verdict = row.verdict or inspect_features(distance, recipe)
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    row.answer = {
+        "model": {"name": recipe.name, "version": recipe.version, "sha256": network.sha256},
+        "request_id": row.request.request_id,
+        "prediction": recipe.labels[best],
+        "probabilities": {
+            label: round(p, 6) for label, p in zip(recipe.labels, probabilities, strict=True)
+        },
+        "decision": decide(verdict, probabilities[best], recipe),
+        "gate": {
+            "score": round(verdict.score, 4),
+            "threshold": round(verdict.threshold, 4),
+            "reason": verdict.reason,
+        },
+        "warnings": row.warnings,
+        "notice": NOTICE,
+    }
+
+
+# --- the whole way, for a batch --------------------------------------------------------------------
+
+
+def _ignore(step: str, seconds: float) -> None:
+    """The default observer."""
+
+
+class Reader:
+    """Reads batches of films with one network.
+
+    Args:
+        network: what `cxr.network.load` returned.
+        limits: of one film.
+        methods: attribution methods this reader may run; others are answered with `WrongModel`.
+        threads: films decoded at the same time.
+        observe: called with (step, seconds) after every step, per row or per batch.
+    """
+
+    def __init__(
+        self,
+        network: LoadedNetwork,
+        limits: Limits | None = None,
+        methods: Iterable[str] = tuple(attribution.METHODS),
+        threads: int = 1,
+        observe: Callable[[str, float], None] = _ignore,
+    ) -> None:
+        self.network = network
+        self.recipe = network.recipe
+        self.limits = limits or Limits()
+        self.methods = frozenset(methods)
+        self.observe = observe
+        self._pool = ThreadPoolExecutor(threads, "decode") if threads > 1 else None
+
+    def read(self, requests: Sequence[Request]) -> list[Row]:
+        """One row for each request, in order; a row that fails never harms its neighbours."""
+        rows = [Row(request) for request in requests]
+        self._each(rows, self._prepare, self._pool)
+        self._predict([row for row in rows if row.error is None])
+        return rows
+
+    def _prepare(self, row: Row) -> None:
+        """bytes -> decode -> quality gate -> contrast stretch -> tensor"""
+        self._check_options(row.request)
+        if isinstance(row.request.film, Tensor):
+            row.tensor = self._check_tensor(row.request.film)
+            row.warnings.append("prepared tensor: contrast stretch and pixel checks were the sender's")
+            return
+        with self._timed("decode"):
+            film = decode(row.request.film, self.limits)
+        with self._timed("stretch"):
+            row.verdict = inspect_pixels(film, self.recipe)
+            row.picture = stretch(film, self.recipe.stretch)
+            row.tensor = to_tensor(row.picture, self.recipe)
+        row.warnings.extend(film.warnings)
+
+    def _predict(self, rows: list[Row]) -> None:
+        """tensor -> predict -> respond -> explain, for the rows still alive"""
+        if not rows:
+            return
+        with self._timed("predict"):
+            prediction = predict(self.network, torch.stack([row.tensor for row in rows if row.tensor is not None]))
+        probabilities, distances = prediction.probabilities.tolist(), prediction.distance.tolist()
+        for row, p, distance in zip(rows, probabilities, distances, strict=True):
+            respond(row, self.network, p, distance)
+        asked = [index for index, row in enumerate(rows) if row.request.explain is not None]
+        if asked:
+            with self._timed("explain"):
+                self._explain([rows[index] for index in asked], prediction.feature_map[asked])
+
+    def _explain(self, rows: list[Row], feature_map: Tensor) -> None:
+        """Add `attribution` to each row's answer; `feature_map` (len(rows), C, h, w) is the forward pass's."""
+        for index, row in enumerate(rows):
+            self._guarded(row, lambda row, i=index: self._explain_row(row, feature_map[i : i + 1]))
+
+    def _explain_row(self, row: Row, feature_map: Tensor) -> None:
+        explain = row.request.explain
+        assert explain is not None and row.tensor is not None
+        label = explain.target or row.answer["prediction"]
+        target = self.recipe.labels.index(label)
+        attributed = attribution.attribute(explain.method, self.network, row.tensor, feature_map, target)
+        row.answer["attribution"] = {"method": explain.method, "target": label, **attributed.as_json()}
+        if explain.overlay and row.picture is not None:
+            caption = f"{label} {row.answer['probabilities'][label]:.2f}  {explain.method}"
+            row.overlay_png = attribution.overlay(row.picture, attributed.heat_map, caption, NOTICE)
+
+    # --- checks and care -------------------------------------------------------------------------
+
+    def _check_options(self, request: Request) -> None:
+        explain = request.explain
+        if explain is None:
+            return
+        if explain.method not in attribution.METHODS:
+            raise BadRequest(f"unknown attribution method; known: {', '.join(attribution.METHODS)}")
+        if explain.method not in self.methods:
+            raise WrongModel(f"{explain.method} is slow and is served by the model cxr-attribution")
+        if explain.target is not None and explain.target not in self.recipe.labels:
+            raise BadRequest(f"unknown target; the labels are: {', '.join(self.recipe.labels)}")
+
+    def _check_tensor(self, tensor: Tensor) -> Tensor:
+        shape = (3, self.recipe.size, self.recipe.size)
+        if tuple(tensor.shape) != shape:
+            raise BadRequest(f"a prepared tensor has the shape {list(shape)}")
+        if not torch.isfinite(tensor).all():
+            raise BadRequest("a prepared tensor holds finite numbers only")
+        return tensor.to(torch.float32)
+
+    def _each(self, rows: list[Row], step: Callable[[Row], None], pool: ThreadPoolExecutor | None) -> None:
+        mapping = pool.map if pool is not None and len(rows) > 1 else map
+        list(mapping(lambda row: self._guarded(row, step), rows))
+
+    def _guarded(self, row: Row, step: Callable[[Row], None]) -> None:
+        """No exception of one row reaches another. Messages of foreign exceptions may quote patient data."""
+        try:
+            step(row)
+        except CxrError as error:
+            row.error = error
+        except MemoryError:
+            row.error = FilmTooLarge("the film needs more memory than there is")
+        except Exception as error:
+            log.error("row failed: %s in %s", type(error).__name__, step.__qualname__)
+            row.error = CxrError(f"internal error ({type(error).__name__})")
+
+    def _timed(self, step: str) -> _Timer:
+        return _Timer(step, self.observe)
+
+
+class _Timer:
+    def __init__(self, step: str, observe: Callable[[str, float], None]) -> None:
+        self.step, self.observe = step, observe
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.observe(self.step, time.perf_counter() - self.start)

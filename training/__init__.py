@@ -1,0 +1,1 @@
+"""From a folder of films to one archive: data, train, evaluate, export, archive."""

@@ -1,0 +1,174 @@
+"""A training recipe: every choice of one training, read from TOML, frozen, unknown keys refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class FilmSettings:
+    """How a film becomes a tensor; goes into the archive as it is."""
+
+    size: int = 224
+    stretch: tuple[float, float] = (0.5, 99.5)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Shares of groups. The rule is a hash of salt and group: see `training.data.part_of`."""
+
+    salt: str = "cxr-split-1"
+    test: float = 0.2
+    validation: float = 0.1
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Random changes of the stretched picture, 0 leaves one out. Geometry in shares of the side."""
+
+    flip: float = 0.5
+    rotate: float = 10.0
+    """Degrees either way."""
+    translate: float = 0.06
+    scale: tuple[float, float] = (0.9, 1.1)
+    aspect: float = 0.0
+    """Stretch of one axis against the other, either way."""
+    brightness: float = 0.2
+    contrast: float = 0.2
+    gamma: float = 0.0
+    """Exponent between 1 / (1 + gamma) and 1 + gamma."""
+    blur: float = 0.0
+    """Largest sigma, pixels."""
+    noise: float = 0.0
+    """Largest standard deviation, share of white."""
+    equalise: float = 0.0
+    """Probability of global histogram equalisation."""
+    erase: float = 0.0
+    """Probability of blanking a random rectangle."""
+
+
+@dataclass(frozen=True)
+class OptimiseSettings:
+    """AdamW, Adam or SGD (momentum 0.9)."""
+
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-2
+    batch: int = 32
+    epochs: int = 10
+    label_smoothing: float = 0.0
+    dropout: float = 0.2
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights per step; 0 for none."""
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """Learning rate over time: constant, cosine with linear warm-up, or a step every few epochs."""
+
+    kind: Literal["constant", "cosine", "step"] = "cosine"
+    warmup: float = 0.05
+    """Share of all steps."""
+    every: int = 3
+    factor: float = 0.1
+
+
+@dataclass(frozen=True)
+class StopSettings:
+    """Keep the epoch with the best validation figure; stop after `patience` epochs without a better one."""
+
+    metric: Literal["loss", "macro_f1"] = "loss"
+    patience: int = 0
+    """0: never stop early."""
+
+
+@dataclass(frozen=True)
+class DistilSettings:
+    """Learn from a stronger network too (Hinton et al. 2015, arXiv:1503.02531)."""
+
+    teacher: str = ""
+    """Path of a TorchScript file of this project; empty for none."""
+    weight: float = 0.8
+    temperature: float = 3.0
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """One TOML file."""
+
+    name: str
+    architecture: str
+    weights: str = "imagenet"
+    """`imagenet`, `none`, or the path of a checkpoint of this project."""
+    version: str = "1.0"
+    seed: int = 1
+    balance: Literal["none", "sampler", "loss"] = "sampler"
+    """Draw rare classes more often, weigh their loss more, or neither."""
+    report_share: float = 0.95
+    """Share of validation films whose confidence lies above the abstain threshold."""
+    film: FilmSettings = FilmSettings()
+    split: SplitSettings = SplitSettings()
+    augment: AugmentSettings = AugmentSettings()
+    optimise: OptimiseSettings = OptimiseSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    stop: StopSettings = StopSettings()
+    distil: DistilSettings = DistilSettings()
+
+
+def find(name_or_path: str) -> Path:
+    """A recipe by its name in `training/recipes/`, or by path.
+
+    Raises:
+        FileNotFoundError: neither; the message lists the recipes there are.
+    """
+    for path in (RECIPES / f"{name_or_path}.toml", Path(name_or_path)):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
+    raise FileNotFoundError(f"no recipe {name_or_path!r}; there are: {known}")
+
+
+def parse(text: str) -> TrainingRecipe:
+    """Raises ValueError for an unknown key, a missing one or a value of the wrong kind, naming it."""
+    recipe: TrainingRecipe = _build(TrainingRecipe, tomllib.loads(text), "")
+    return recipe
+
+
+def _build(cls: type, values: dict[str, Any], where: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in values.keys() - fields.keys():
+        raise ValueError(f"unknown key {where}{key}; known: {', '.join(fields)}")
+    for name, entry in fields.items():
+        if entry.default is dataclasses.MISSING and name not in values:
+            raise ValueError(f"missing key {where}{name}")
+    return cls(**{key: _convert(hints[key], value, where + key) for key, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _build(typing.cast(type, hint), value, f"{key}.")
+    origin = typing.get_origin(hint)
+    if origin is Literal and value in typing.get_args(hint):
+        return value
+    if origin is tuple and isinstance(value, list) and len(value) == len(typing.get_args(hint)):
+        return tuple(float(number) for number in value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(hint, types.GenericAlias) and isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ValueError(f"{key} = {value!r} is not what the recipe needs there ({hint})")

@@ -1,0 +1,290 @@
+"""The training loop: settings on top, one epoch in the middle, the run at the bottom."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cxr.recipe
+import numpy as np
+import torch
+from cxr.network import Network, build
+from cxr.reading import normalise
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, WeightedRandomSampler
+from tqdm import tqdm
+
+from training.augment import Augment
+from training.data import Films, Part, TrainingSet, class_weights, load_parts
+from training.recipe import OptimiseSettings, ScheduleSettings, TrainingRecipe
+
+CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+"""In the run folder: everything needed to go on after a kill; the weights of the best epoch."""
+
+
+class WeightsUnavailable(RuntimeError):
+    """Pretrained weights could not be had; the message says what can be used instead."""
+
+
+@dataclass
+class Progress:
+    """What a run knows of itself; saved with every checkpoint."""
+
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: float = math.inf
+    best_epoch: int = 0
+
+
+# --- parts -----------------------------------------------------------------------------------------
+
+
+def model_recipe(recipe: TrainingRecipe, labels: tuple[str, ...]) -> cxr.recipe.Recipe:
+    """The serving side of a training recipe, before calibration."""
+    return cxr.recipe.Recipe(
+        name="cxr",
+        architecture=recipe.architecture,
+        version=recipe.version,
+        labels=labels,
+        trained_with=(f"torch=={torch.__version__.split('+')[0]}", f"recipe={recipe.name}"),
+        **asdict(recipe.film),
+    )
+
+
+def new_network(recipe: TrainingRecipe, classes: int) -> Network:
+    """With the recipe's weights.
+
+    Raises:
+        WeightsUnavailable: they could not be downloaded or found.
+    """
+    dropout = recipe.optimise.dropout
+    if recipe.weights in ("imagenet", "none"):
+        wanted = None if recipe.weights == "none" else recipe.weights
+        try:
+            return build(recipe.architecture, classes, weights=wanted, dropout=dropout)
+        except OSError as error:
+            raise WeightsUnavailable(
+                f"the ImageNet weights of {recipe.architecture} could not be downloaded ({error}); set "
+                'weights = "none", weights = "<checkpoint file>", or use efficientnet_lite0, '
+                "whose weights are an installed package"
+            ) from error
+    network = build(recipe.architecture, classes, dropout=dropout)
+    try:
+        state = torch.load(recipe.weights, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsUnavailable(f"no checkpoint at {recipe.weights!r}") from error
+    network.load_state_dict(state.get("network", state))
+    return network
+
+
+def new_optimiser(network: nn.Module, settings: OptimiseSettings) -> torch.optim.Optimizer:
+    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(network.parameters(), momentum=0.9, **options)
+    kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
+    return kind(network.parameters(), **options)
+
+
+def rate_at(step: int, steps: int, per_epoch: int, schedule: ScheduleSettings) -> float:
+    """Learning rate at a step as a share of the recipe's."""
+    if schedule.kind == "step":
+        return float(schedule.factor ** (step // per_epoch // schedule.every))
+    if schedule.kind == "constant":
+        return 1.0
+    warmup = max(1, int(steps * schedule.warmup))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def loader(films: Films, recipe: TrainingRecipe, epoch: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """One epoch of augmented films; its order depends on seed and epoch alone, so a resumed run repeats it."""
+    generator = torch.Generator().manual_seed(recipe.seed * 1000 + epoch)
+    weights = class_weights(films) if recipe.balance == "sampler" else torch.ones(len(films.labels))
+    sampler = WeightedRandomSampler(
+        weights[torch.from_numpy(films.classes)].tolist(),
+        len(films),
+        replacement=recipe.balance == "sampler",
+        generator=generator,
+    )
+    dataset = TrainingSet(films, Augment(recipe.augment))
+    return DataLoader(dataset, recipe.optimise.batch, sampler=sampler, drop_last=len(films) > recipe.optimise.batch)
+
+
+@torch.no_grad()
+def logits_of(network: nn.Module, films: Films, recipe: cxr.recipe.Recipe, batch: int = 32) -> Tensor:
+    """(N, classes) float32, without augmentation."""
+    network.eval()
+    device = next(network.parameters()).device
+    chunks = [
+        network(normalise(torch.from_numpy(films.pictures[start : start + batch]).to(device), recipe)).cpu()
+        for start in range(0, len(films), batch)
+    ]
+    return torch.cat(chunks)
+
+
+# --- the run ---------------------------------------------------------------------------------------
+
+
+class Run:
+    """One training in one folder; `train` goes on where a killed run stopped."""
+
+    def __init__(self, recipe: TrainingRecipe, recipe_text: str, parts: dict[Part, Films], folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.films = parts["train"]
+        self.validation = parts["validation"]
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.reading = model_recipe(recipe, self.films.labels)
+        seed_everything(recipe.seed)
+        self.network = new_network(recipe, len(self.films.labels)).to(
+            self.device, memory_format=torch.channels_last
+        )
+        self.average = self._new_average()
+        self.optimiser = new_optimiser(self.network, recipe.optimise)
+        self.criterion = self._new_criterion()
+        self.teacher = self._load_teacher()
+        self.progress = Progress()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.toml").write_text(recipe_text)
+
+    def train(self) -> Path:
+        """Train to the end; returns the path of the best weights."""
+        self._resume()
+        epochs = self.recipe.optimise.epochs
+        while self.progress.epoch < epochs and not self._stopped_early():
+            losses = self._epoch(self.progress.epoch)
+            self.progress.epoch += 1
+            self._validate(losses)
+            self._save()
+        return self.folder / BEST
+
+    def _epoch(self, epoch: int) -> float:
+        """Mean training loss of one pass over the films."""
+        seed_everything(self.recipe.seed * 1000 + epoch)
+        batches = loader(self.films, self.recipe, epoch)
+        steps = self.recipe.optimise.epochs * len(batches)
+        self.network.train()
+        total = 0.0
+        bar = tqdm(batches, desc=f"epoch {epoch + 1}/{self.recipe.optimise.epochs}", unit="batch", mininterval=2)
+        for index, (pictures, classes) in enumerate(bar):
+            rate = rate_at(epoch * len(batches) + index, steps, len(batches), self.recipe.schedule)
+            total += self._step(pictures, classes, rate)
+            bar.set_postfix(loss=f"{total / (index + 1):.3f}")
+        return total / max(1, len(batches))
+
+    def _step(self, pictures: Tensor, classes: Tensor, rate: float) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.optimise.learning_rate * rate
+        x = normalise(pictures.to(self.device), self.reading)  # (B, 3, S, S)
+        x = x.contiguous(memory_format=torch.channels_last)
+        loss = self._loss(self.network(x), x, classes.to(self.device))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return float(loss.detach())
+
+    def _loss(self, logits: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+        loss: Tensor = self.criterion(logits, classes)
+        if self.teacher is None:
+            return loss
+        t, weight = self.recipe.distil.temperature, self.recipe.distil.weight
+        with torch.no_grad():
+            soft = torch.softmax(self.teacher(x) / t, dim=1)
+        distance = nn.functional.kl_div(torch.log_softmax(logits / t, dim=1), soft, reduction="batchmean")
+        return (1 - weight) * loss + weight * t * t * distance
+
+    def _validate(self, training_loss: float) -> None:
+        logits = logits_of(self.best_guess, self.validation, self.reading)
+        classes = torch.from_numpy(self.validation.classes)
+        entry = {
+            "epoch": self.progress.epoch,
+            "training_loss": training_loss,
+            "loss": float(nn.functional.cross_entropy(logits, classes)),
+            "macro_f1": float(f1_score(classes, logits.argmax(1), average="macro")),
+            "accuracy": float((logits.argmax(1) == classes).float().mean()),
+        }
+        self.progress.history.append(entry)
+        tqdm.write("  ".join(f"{key} {value:.4g}" for key, value in entry.items()))
+        score = entry["loss"] if self.recipe.stop.metric == "loss" else -entry["macro_f1"]
+        if score < self.progress.best:
+            self.progress.best, self.progress.best_epoch = score, self.progress.epoch
+            atomic_save({"network": self.best_guess.state_dict()}, self.folder / BEST)
+
+    @property
+    def best_guess(self) -> nn.Module:
+        """The network that is judged and kept: the moving average where there is one."""
+        return self.average.module if self.average is not None else self.network
+
+    def _stopped_early(self) -> bool:
+        patience = self.recipe.stop.patience
+        return 0 < patience <= self.progress.epoch - self.progress.best_epoch
+
+    # --- set-up and resume -----------------------------------------------------------------------
+
+    def _new_average(self) -> AveragedModel | None:
+        if not self.recipe.optimise.ema:
+            return None
+        average = get_ema_multi_avg_fn(self.recipe.optimise.ema)
+        return AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+
+    def _new_criterion(self) -> nn.Module:
+        weight = class_weights(self.films).to(self.device) if self.recipe.balance == "loss" else None
+        return nn.CrossEntropyLoss(weight=weight, label_smoothing=self.recipe.optimise.label_smoothing)
+
+    def _load_teacher(self) -> nn.Module | None:
+        if not self.recipe.distil.teacher:
+            return None
+        teacher: nn.Module = torch.jit.load(self.recipe.distil.teacher, map_location=self.device).eval()
+        return teacher
+
+    def _save(self) -> None:
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimiser": self.optimiser.state_dict(),
+            "progress": asdict(self.progress),
+            "recipe": asdict(self.recipe),
+        }
+        atomic_save(state, self.folder / CHECKPOINT)
+        (self.folder / "history.json").write_text(json.dumps(self.progress.history, indent=1))
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            return
+        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        if state["recipe"] != asdict(self.recipe):
+            raise ValueError(f"{self.folder} holds a run of another recipe; choose another folder or remove it")
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.progress = Progress(**state["progress"])
+
+
+def atomic_save(state: Any, path: Path) -> None:
+    """A kill in the middle leaves the old file."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def prepare(recipe: TrainingRecipe, recipe_text: str, data: Path, folder: Path) -> tuple[Run, dict[Part, Films]]:
+    """Read the films and set up the run in `folder`."""
+    parts = load_parts(data, recipe.split, recipe.film)
+    return Run(recipe, recipe_text, parts, folder), parts
