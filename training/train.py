@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 from tqdm import tqdm
 
 from training.augment import Augment
-from training.data import Films, Part, TrainingSet, class_weights, load_parts
+from training.data import Films, Part, TrainingSet, class_weights
 from training.recipe import OptimiseSettings, ScheduleSettings, TrainingRecipe
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
@@ -284,7 +284,3 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def prepare(recipe: TrainingRecipe, recipe_text: str, data: Path, folder: Path) -> tuple[Run, dict[Part, Films]]:
-    """Read the films and set up the run in `folder`."""
-    parts = load_parts(data, recipe.split, recipe.film)
-    return Run(recipe, recipe_text, parts, folder), parts

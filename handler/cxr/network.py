@@ -29,31 +29,35 @@ RECIPE_FILE = "recipe.json"
 class Novelty(nn.Module):
     """Distance of a film's pooled features from those of the training films.
 
-    Mahalanobis distance to the nearest class mean with one covariance for all classes
-    (Lee et al. 2018, arXiv:1807.03888), kept whitened: distance = |(z - mean_c) W|.
-    Until `fit` was called every distance is 0.
+    Mahalanobis distance to the nearest class mean with one covariance for all classes (Lee et al. 2018,
+    arXiv:1807.03888) of features brought to unit length first: a film's contrast changes their length, what
+    it shows their direction. Kept as distance = |whitened(z) - whitened(mean_c)|. Until `fit` it is 0.
     """
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
+        self.register_buffer("centre", torch.zeros(channels))
         self.register_buffer("whitening", torch.zeros(channels, channels))
-        self.register_buffer("means", torch.zeros(classes, channels))  # already whitened
+        self.register_buffer("means", torch.zeros(classes, channels))  # whitened
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        whitened = feature_map.mean(dim=(2, 3)) @ self.whitening  # (B, C)
+        unit = nn.functional.normalize(feature_map.mean(dim=(2, 3)))  # (B, C)
+        whitened = (unit - self.centre) @ self.whitening  # (B, C)
         return torch.cdist(whitened, self.means).amin(dim=1)  # (B,)
 
     def fit(self, pooled: Tensor, classes: Tensor, shrinkage: float = 0.05) -> None:
         """From pooled features (N, C) and class indices (N,) of the training films."""
-        pooled = pooled.double()
-        count = self.means.shape[0]
-        means = torch.stack([pooled[classes == c].mean(0) for c in range(count)])  # (classes, C)
-        centred = pooled - means[classes]
-        covariance = centred.T @ centred / len(pooled)
-        covariance = covariance + shrinkage * covariance.diagonal().mean() * torch.eye(len(covariance))
+        unit = nn.functional.normalize(pooled.double())
+        centre, scale = unit.mean(0), unit.std(0) + 1e-6
+        z = (unit - centre) / scale  # (N, C)
+        means = torch.stack([z[classes == c].mean(0) for c in range(len(self.means))])  # (classes, C)
+        residual = z - means[classes]
+        covariance = residual.T @ residual / len(z)
+        covariance += shrinkage * covariance.diagonal().mean() * torch.eye(len(covariance))
         values, vectors = torch.linalg.eigh(covariance)
         whitening = vectors / values.sqrt()  # (C, C)
-        self.whitening = whitening.float()
+        self.centre = centre.float()
+        self.whitening = (whitening / scale.unsqueeze(1)).float()
         self.means = (means @ whitening).float()
 
 

@@ -55,9 +55,16 @@ def decode(data: bytes, limits: Limits) -> Film:
 # --- quality gate, first half: what the pixels alone tell ------------------------------------------
 
 
+REASONS = {
+    "colour": "rejected: a colour picture, not an X-ray",
+    "blank": "rejected: blank or nearly constant",
+    "unfamiliar": "rejected: unlike the frontal chest X-rays the model was trained on",
+}
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """The quality gate's view of one film; `reason` is None where it may pass."""
+    """The quality gate's view of one film; `reason`, a key of REASONS, is None where it may pass."""
 
     score: float
     threshold: float
@@ -68,10 +75,10 @@ def inspect_pixels(film: Film, recipe: Recipe) -> Verdict | None:
     """Reject colour photographs and blank films; None where the pixels raise no objection."""
     gate = recipe.gate
     if film.colour > gate.max_colour:
-        return Verdict(film.colour, gate.max_colour, "a colour picture, not a chest X-ray")
+        return Verdict(film.colour, gate.max_colour, "colour")
     low, high = film.percentiles(*recipe.stretch)
     if high - low < gate.min_contrast:
-        return Verdict(high - low, gate.min_contrast, "blank or nearly constant")
+        return Verdict(high - low, gate.min_contrast, "blank")
     return None
 
 
@@ -146,8 +153,7 @@ def predict(network: LoadedNetwork, batch: Tensor) -> Prediction:
 def inspect_features(distance: float, recipe: Recipe) -> Verdict:
     """Reject what lies farther from the training films than 99 % of validation films do."""
     threshold = recipe.gate.max_distance
-    reason = "unlike the chest X-rays the model was trained on" if distance > threshold else None
-    return Verdict(distance, threshold, reason)
+    return Verdict(distance, threshold, "unfamiliar" if distance > threshold else None)
 
 
 # --- explain and respond: one row's question and its answer ----------------------------------------
@@ -197,6 +203,8 @@ def respond(row: Row, network: LoadedNetwork, probabilities: Sequence[float], di
     """Fill `row.answer` with the JSON of the contract."""
     recipe = network.recipe
     verdict = row.verdict or inspect_features(distance, recipe)
+    if verdict.reason is not None:
+        row.warnings.append(REASONS[verdict.reason])
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
     row.answer = {
         "model": {"name": recipe.name, "version": recipe.version, "sha256": network.sha256},
@@ -231,6 +239,7 @@ class Reader:
         limits: of one film.
         methods: attribution methods this reader may run; others are answered with `WrongModel`.
         threads: films decoded at the same time.
+        batch: films in one forward pass at most, which bounds its memory.
         observe: called with (step, seconds) after every step, per row or per batch.
     """
 
@@ -240,6 +249,7 @@ class Reader:
         limits: Limits | None = None,
         methods: Iterable[str] = tuple(attribution.METHODS),
         threads: int = 1,
+        batch: int = 8,
         observe: Callable[[str, float], None] = _ignore,
     ) -> None:
         self.network = network
@@ -247,13 +257,25 @@ class Reader:
         self.limits = limits or Limits()
         self.methods = frozenset(methods)
         self.observe = observe
+        self.batch = batch
         self._pool = ThreadPoolExecutor(threads, "decode") if threads > 1 else None
+
+    def warm_up(self) -> None:
+        """Run every batch shape and the default explanation once or twice: first calls are slow."""
+        side = self.recipe.size
+        for films in range(1, self.batch + 1):
+            blank = torch.zeros(films, 3, side, side)
+            for _ in range(2):  # TorchScript profiles the first call and optimises at the second
+                prediction = predict(self.network, blank)
+        attribution.attribute(attribution.DEFAULT, self.network, blank[0], prediction.feature_map[:1], 0)
 
     def read(self, requests: Sequence[Request]) -> list[Row]:
         """One row for each request, in order; a row that fails never harms its neighbours."""
         rows = [Row(request) for request in requests]
         self._each(rows, self._prepare, self._pool)
-        self._predict([row for row in rows if row.error is None])
+        alive = [row for row in rows if row.error is None]
+        for start in range(0, len(alive), self.batch):
+            self._predict(alive[start : start + self.batch])
         return rows
 
     def _prepare(self, row: Row) -> None:
@@ -272,9 +294,7 @@ class Reader:
         row.warnings.extend(film.warnings)
 
     def _predict(self, rows: list[Row]) -> None:
-        """tensor -> predict -> respond -> explain, for the rows still alive"""
-        if not rows:
-            return
+        """tensor -> predict -> respond -> explain, for rows that all have a tensor"""
         with self._timed("predict"):
             prediction = predict(self.network, torch.stack([row.tensor for row in rows if row.tensor is not None]))
         probabilities, distances = prediction.probabilities.tolist(), prediction.distance.tolist()

@@ -1,0 +1,75 @@
+"""The names both protocols share: models, methods, options, limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from client.errors import BadRequest, FilmTooLarge
+
+MODEL = "cxr"
+# Served by a second registration of the archive with a queue of its own, so that they hold no prediction up.
+SLOW_METHODS = frozenset({"integrated_gradients", "gradient_shap", "occlusion"})
+
+# Above the handler's own limit of 40,000,000 bytes, so that its answer, which says why, comes first.
+MAX_REQUEST_BYTES = 48 * 1024 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+DEFAULT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may accompany a film; None leaves the choice to the server.
+
+    Attributes:
+        explain: method of the heat map, or "true" for the server's default.
+        target: class label to explain; by default the predicted one.
+        overlay: whether the explanation carries the overlay PNG.
+        request_id: the caller's id, repeated in the answer.
+    """
+
+    explain: str | None = None
+    target: str | None = None
+    overlay: bool | None = None
+    request_id: str | None = None
+
+    def as_headers(self) -> dict[str, str]:
+        """`X-Cxr-...` headers.
+
+        Raises:
+            BadRequest: a value that no HTTP header can carry unharmed, that is other than printable ASCII.
+        """
+        headers = {f"X-Cxr-{name.replace('_', '-').title()}": text for name, text in self._given().items()}
+        for name, text in headers.items():
+            if not (text.isascii() and text.isprintable()):
+                raise BadRequest(f"{name} takes printable ASCII only.")
+        return headers
+
+    def as_entries(self) -> dict[str, bytes]:
+        """Entries of the gRPC input map, UTF-8."""
+        return {name: text.encode() for name, text in self._given().items()}
+
+    def _given(self) -> dict[str, str]:
+        overlay = None if self.overlay is None else str(self.overlay).lower()
+        options = {
+            "explain": self.explain,
+            "target": self.target,
+            "overlay": overlay,
+            "request_id": self.request_id,
+        }
+        return {name: text for name, text in options.items() if text is not None}
+
+
+def model_for(method: str | None, model: str) -> str:
+    """The registration of `model` that computes heat maps by `method`."""
+    return f"{model}-attribution" if method in SLOW_METHODS else model
+
+
+def check_size(body: bytes) -> bytes:
+    """`body` itself.
+
+    Raises:
+        FilmTooLarge: more than MAX_REQUEST_BYTES, which no server of ours takes; nothing was sent.
+    """
+    if len(body) > MAX_REQUEST_BYTES:
+        raise FilmTooLarge(f"{len(body)} bytes are more than the {MAX_REQUEST_BYTES} that may be sent.")
+    return body

@@ -1,0 +1,1 @@
+"""Compiled from `client/protos` by `python -m client.protos`. Edit the .proto files, never these."""

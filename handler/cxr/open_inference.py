@@ -1,0 +1,118 @@
+"""Leaf: the Open Inference Protocol, version 2, to requests and back.
+
+Over gRPC TorchServe hands the handler the JSON it makes of a ModelInferRequest, and takes apart the
+JSON it gets back: a row without id, model_name, model_version and outputs kills the worker, so an
+error answers with all of them too.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cxr.errors import BadRequest, CxrError
+from cxr.reading import Request, Row
+from cxr.recipe import Recipe
+
+MAX_FILMS = 16
+"""Films in one request."""
+NO_PROBABILITY = -1.0
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """One ModelInferRequest: n films in one row of TorchServe's batch."""
+
+    id: str
+    requests: tuple[Request, ...]
+
+
+def is_infer_request(body: Any) -> bool:
+    """Told from other JSON by its `inputs`."""
+    return isinstance(body, dict) and isinstance(body.get("inputs"), list)
+
+
+def parse(body: dict[str, Any], request_id: str, recipe: Recipe) -> InferRequest:
+    """Input `image`: BYTES, shape [n], base64. Input `tensor`: FP32, shape [n, 3, S, S].
+
+    Raises:
+        BadRequest: any other input.
+    """
+    identity = str(body.get("id") or request_id)
+    if len(body["inputs"]) != 1 or not isinstance(body["inputs"][0], dict):
+        raise BadRequest("send one input: `image` (BYTES, shape [n]) or `tensor` (FP32, shape [n, 3, S, S])")
+    entry = body["inputs"][0]
+    films = _films(entry, recipe)
+    if not 1 <= len(films) <= MAX_FILMS:
+        raise BadRequest(f"send 1 to {MAX_FILMS} films in one request")
+    return InferRequest(identity, tuple(Request(film, identity) for film in films))
+
+
+def _films(entry: dict[str, Any], recipe: Recipe) -> list[Any]:
+    name, kind, data = entry.get("name"), entry.get("datatype"), entry.get("data")
+    if name == "image" and kind == "BYTES" and isinstance(data, list):
+        return [_decoded(text) for text in data]
+    if name == "tensor" and kind == "FP32" and isinstance(data, list):
+        return _tensors(entry.get("shape"), data, recipe.size)
+    raise BadRequest("the input is `image` with datatype BYTES or `tensor` with datatype FP32, and has `data`")
+
+
+def _decoded(text: Any) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise BadRequest("BYTES elements are base64 strings") from error
+
+
+def _tensors(shape: Any, data: list[Any], size: int) -> list[Any]:
+    wanted = [3, size, size]
+    if not isinstance(shape, list) or shape[1:] != wanted or not isinstance(shape[0], int):
+        raise BadRequest(f"a tensor has the shape [n, 3, {size}, {size}]")
+    if shape[0] > MAX_FILMS or len(data) != math.prod(shape):
+        raise BadRequest(f"data has {len(data)} elements, the shape says {math.prod(shape)}")
+    try:
+        return list(torch.tensor(data, dtype=torch.float32).reshape(shape).unbind())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadRequest("data holds numbers only, flat") from error
+
+
+# --- back ------------------------------------------------------------------------------------------
+
+
+def respond(
+    request_id: str, error: CxrError | None, rows: Sequence[Row], name: str, recipe: Recipe
+) -> tuple[int, dict[str, Any]]:
+    """HTTP status and ModelInferResponse.
+
+    `error` is that of a request that could not be taken apart; it stands as its only film's answer. The
+    status is an error's only where no film was answered.
+    """
+    errors = [error] if error is not None else [row.error for row in rows]
+    answers = [{}] if error is not None else [row.answer for row in rows]
+    bodies = [e.as_json(request_id) if e else a for e, a in zip(errors, answers, strict=True)]
+    none_answered = all(e is not None for e in errors)
+    status = errors[0].status if none_answered and errors[0] is not None else 200
+    count, classes = len(answers), len(recipe.labels)
+    outputs = [
+        _output("probabilities", "FP32", [count, classes], [p for a in answers for p in _probabilities(a, classes)]),
+        _output("prediction", "BYTES", [count], [a.get("prediction", "") for a in answers]),
+        _output("decision", "BYTES", [count], [a.get("decision", "error") for a in answers]),
+        _output("answer", "BYTES", [count], [json.dumps(body) for body in bodies]),
+    ]
+    return status, {"id": request_id, "model_name": name, "model_version": recipe.version, "outputs": outputs}
+
+
+def _probabilities(answer: dict[str, Any], classes: int) -> list[float]:
+    found = answer.get("probabilities")
+    return list(found.values()) if found else [NO_PROBABILITY] * classes
+
+
+def _output(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}

@@ -1,0 +1,166 @@
+"""The README's commands, run as they stand there; and every make target, run once."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving.torchserve import TorchServe
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DEFAULT_URL = "http://127.0.0.1:8080"
+COMMAND_TIMEOUT_S = 600
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def make(*arguments: str, offset: int = 0, run: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`make` with this interpreter's virtual environment, on ports and in a folder of its own."""
+    places = [f"VENV={sys.prefix}", f"PORT_OFFSET={offset}", *([f"RUN_FOLDER={run}"] if run else [])]
+    command = ["make", "--no-print-directory", *arguments, *places]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)
+
+
+def targets_in(text: str) -> set[str]:
+    return set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
+
+
+def test_every_make_target_the_readme_names_exists() -> None:
+    known = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = targets_in(README) | targets_in((ROOT / "CONTRIBUTING.md").read_text())
+    assert {"serve", "test", "predict", "explain", "train", "archive"} <= named <= known
+
+
+def test_every_path_the_readme_links_exists() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert len(links) >= 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_map_names_every_top_level_folder() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folders = {line.split("/")[0] for line in listed.splitlines() if "/" in line and not line.startswith(".")}
+    assert [folder for folder in sorted(folders) if f"\n{folder}/" not in README] == []
+
+
+def test_the_curl_line_answers_what_the_readme_shows(server: TorchServe) -> None:
+    line = next(line for block in blocks("sh") for line in block.splitlines() if line.startswith("curl "))
+    done = subprocess.run(
+        line.replace(DEFAULT_URL, server.inference_url), shell=True, cwd=ROOT, capture_output=True, check=True
+    )
+    answer, shown = json.loads(done.stdout), json.loads(blocks("json")[0])
+    assert answer.keys() == shown.keys()
+    assert answer["model"] == shown["model"]
+    assert answer["prediction"] == shown["prediction"] and answer["decision"] == shown["decision"]
+    assert answer["probabilities"] == pytest.approx(shown["probabilities"], abs=1e-3)
+
+
+def test_the_python_example_runs(server: TorchServe) -> None:
+    code = blocks("python")[0].replace(DEFAULT_URL, server.inference_url)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(blocks("json")[0])["prediction"] in done.stdout
+
+
+def test_the_archive_holds_the_code_of_this_checkout() -> None:
+    """A change of handler/ without a new archive would be served by nobody."""
+    with zipfile.ZipFile(ROOT / "model_store/cxr.mar") as archive:
+        shipped = {name: archive.read(name) for name in archive.namelist()}
+    own = [*(ROOT / "handler").rglob("*.py"), *(ROOT / "handler").glob("model-config*.yaml")]
+    stale = [path.name for path in own if shipped.get(path.relative_to(ROOT / "handler").as_posix()) != path.read_bytes()]
+    assert stale == []
+
+
+# --- make targets ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def background(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """`make start` ... `make stop`, with the folder and the port offset in between."""
+    run, offset = tmp_path_factory.mktemp("make"), 1711
+    started = make("start", offset=offset, run=run)
+    assert started.returncode == 0, started.stderr
+    yield run, offset
+    stopped = make("stop", offset=offset, run=run)
+    assert stopped.returncode == 0, stopped.stderr
+
+
+def test_make_status_names_both_registrations(background: tuple[Path, int]) -> None:
+    run, offset = background
+    done = make("status", offset=offset, run=run)
+    assert done.returncode == 0
+    assert "cxr" in done.stdout and "cxr-attribution" in done.stdout
+
+
+def test_make_predict_prints_the_answer(background: tuple[Path, int]) -> None:
+    run, offset = background
+    done = make("predict", "FILE=tests/films/RG1.png", offset=offset, run=run)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["notice"] == "Research use only. Not for diagnosis."
+
+
+@pytest.mark.parametrize("method", ["", "integrated_gradients"])
+def test_make_explain_writes_an_overlay(background: tuple[Path, int], tmp_path: Path, method: str) -> None:
+    run, offset = background
+    overlay = tmp_path / "overlay.png"
+    arguments = ["FILE=tests/films/RG1.png", f"OUTPUT={overlay}", *([f"METHOD={method}"] if method else [])]
+    done = make("explain", *arguments, offset=offset, run=run)
+    assert done.returncode == 0, done.stderr
+    assert max(Image.open(overlay).size) == 1024
+
+
+def test_make_predict_of_no_film_is_one_sentence(background: tuple[Path, int], tmp_path: Path) -> None:
+    run, offset = background
+    page = tmp_path / "page.dcm"
+    page.write_text("<html></html>")
+    done = make("predict", f"FILE={page}", offset=offset, run=run)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr and "415" in done.stderr
+
+
+TINY_RECIPE = """
+    name = "tiny"
+    architecture = "squeezenet1_1"
+    weights = "none"
+    [film]
+    size = 64
+    [optimise]
+    epochs = 1
+    batch = 8
+"""
+
+
+def test_make_train_and_archive_make_a_servable_archive(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for label in ("bright", "dark"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(40):
+            level = 150 if label == "bright" else 90
+            pixels = generator.normal(level, 30, (64, 64)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{number}.png")
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(textwrap.dedent(TINY_RECIPE))
+    trained = make("train", f"DATA={tmp_path / 'data'}", f"RECIPE={recipe}", f"RUN={tmp_path / 'run'}")
+    assert trained.returncode == 0, trained.stderr
+    archived = make("archive", f"RUN={tmp_path / 'run'}", f"ARCHIVE={tmp_path / 'tiny.mar'}")
+    assert archived.returncode == 0, archived.stderr
+    with zipfile.ZipFile(tmp_path / "tiny.mar") as archive:
+        assert {"MAR-INF/MANIFEST.json", "model.pt", "xray_handler.py", "cxr/reading.py"} <= set(archive.namelist())
+
+
+def test_make_check_finds_nothing() -> None:
+    done = make("check")
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,77 @@
+"""From a TorchScript file to one reproducible .mar: same input, same sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import cxr.network
+
+HANDLER = Path(__file__).parent.parent / "handler"
+MANIFEST = "MAR-INF/MANIFEST.json"
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest date a zip entry can carry."""
+CREATED_ON = "01/01/1980 00:00:00"
+
+
+def build(model: Path, output: Path) -> str:
+    """Archive `model` with the handler of this checkout; returns the archive's sha256.
+
+    torch-model-archiver stages under a fixed name in its temporary folder and writes the time of day into
+    the manifest: it gets a private folder, and the result is written anew with fixed order and dates.
+    """
+    version = cxr.network.load(model, optimise=False).recipe.version
+    with tempfile.TemporaryDirectory(prefix="cxr-archive-") as name:
+        folder = Path(name)
+        built = _run_archiver(model, version, folder)
+        partial = output.with_suffix(".partial")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _normalise(built, partial)
+        os.replace(partial, output)
+    return hashlib.sha256(output.read_bytes()).hexdigest()
+
+
+def _run_archiver(model: Path, version: str, folder: Path) -> Path:
+    handler, out, temporary = folder / "handler", folder / "out", folder / "tmp"
+    shutil.copytree(HANDLER, handler, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "metrics.yaml"))
+    out.mkdir()
+    temporary.mkdir()
+    serialized = shutil.copy(model, folder / "model.pt")
+    command = [
+        sys.executable, "-m", "model_archiver.model_packaging",
+        "--model-name", "cxr", "--version", version,
+        "--serialized-file", str(serialized),
+        "--handler", str(handler / "xray_handler.py"),
+        "--config-file", str(handler / "model-config.yaml"),
+        "--extra-files", str(handler),
+        "--export-path", str(out),
+    ]  # fmt: skip
+    done = subprocess.run(command, env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"torch-model-archiver failed: {done.stderr.strip()[-500:]}")
+    return out / "cxr.mar"
+
+
+def _normalise(source: Path, target: Path) -> None:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new:
+        for name in sorted(name for name in old.namelist() if not name.endswith("/")):
+            data = old.read(name)
+            if name == MANIFEST:
+                data = _undated(data)
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            new.writestr(entry, data)
+
+
+def _undated(manifest: bytes) -> bytes:
+    document = json.loads(manifest)
+    document["createdOn"] = CREATED_ON
+    return json.dumps(document, indent=2, sort_keys=True).encode()

@@ -1,0 +1,63 @@
+"""What is fitted after training, on validation films: temperature, thresholds, distance to known films."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from cxr.network import Network
+from cxr.reading import normalise
+from cxr.recipe import Recipe
+from torch import Tensor, nn
+
+from training.data import Films
+from training.train import logits_of
+
+ACCEPTED = 0.99
+"""Share of validation films that the feature gate lets pass."""
+
+
+def temperature(logits: Tensor, classes: Tensor) -> float:
+    """Guo et al. 2017: the T that minimises the cross entropy of logits (N, classes) / T."""
+    log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = nn.functional.cross_entropy(logits.double() / log_t.exp(), classes)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return float(log_t.detach().exp())
+
+
+@torch.no_grad()
+def pooled_features(network: Network, films: Films, recipe: Recipe, batch: int = 32) -> Tensor:
+    """(N, C): the feature map's mean over the picture."""
+    network.eval()
+    device = next(network.parameters()).device
+    chunks = []
+    for start in range(0, len(films), batch):
+        x = normalise(torch.from_numpy(films.pictures[start : start + batch]).to(device), recipe)
+        chunks.append(network.features(x).mean(dim=(2, 3)).cpu())
+    return torch.cat(chunks)
+
+
+def calibrate(
+    network: Network, recipe: Recipe, train: Films, validation: Films, report_share: float
+) -> Recipe:
+    """Fit `network.novelty` in place; returns the recipe with temperature and thresholds."""
+    logits = logits_of(network, validation, recipe)
+    t = temperature(logits, torch.from_numpy(validation.classes))
+    confidence = torch.softmax(logits / t, dim=1).amax(dim=1).numpy()
+    network.novelty.fit(pooled_features(network, train, recipe), torch.from_numpy(train.classes))
+    pooled = pooled_features(network, validation, recipe)
+    distance = network.novelty(pooled[:, :, None, None]).numpy()
+    return replace(
+        recipe,
+        temperature=round(t, 4),
+        abstain_below=round(float(np.quantile(confidence, 1 - report_share)), 4),
+        gate=replace(recipe.gate, max_distance=round(float(np.quantile(distance, ACCEPTED)), 4)),
+    )

@@ -1,0 +1,55 @@
+"""From a trained network to one TorchScript file, checked right after it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cxr.network
+import torch
+from cxr.network import Network
+from cxr.reading import normalise
+from cxr.recipe import Recipe
+from torch import Tensor
+
+from training.data import Films
+
+MODEL_FILE = "model.pt"
+TRAINING_RECIPE_FILE = "training.toml"
+TOLERANCE = 1e-5
+
+
+class ExportMismatch(RuntimeError):
+    """The written file and the network in memory do not answer alike."""
+
+
+def export(network: Network, recipe: Recipe, training_recipe: str, films: Films, folder: Path) -> Path:
+    """Write `folder`/model.pt with the recipe inside and compare it with `network` on real films.
+
+    Raises:
+        ExportMismatch: logits differ by more than TOLERANCE.
+    """
+    network = network.cpu().eval().to(memory_format=torch.contiguous_format)
+    path = folder / MODEL_FILE
+    script = cxr.network.to_torchscript(network, recipe.size)
+    cxr.network.save(script, path, recipe, **{TRAINING_RECIPE_FILE: training_recipe})
+    difference = check(network, path, examples(films, recipe))
+    print(f"{path}: scripted and eager logits differ by at most {difference:.1e}")
+    return path
+
+
+def examples(films: Films, recipe: Recipe, count: int = 8) -> Tensor:
+    """(count, 3, S, S): films spread over the data set."""
+    step = max(1, len(films) // count)
+    return normalise(torch.from_numpy(films.pictures[::step][:count]), recipe)
+
+
+@torch.no_grad()
+def check(network: Network, path: Path, x: Tensor) -> float:
+    """Largest difference of logits between `network` and the file, one film at a time and as a batch."""
+    whole = cxr.network.load(path).whole
+    expected = network(x)
+    one_by_one = torch.cat([whole(film) for film in x.split(1)])
+    difference = max(float((whole(x) - expected).abs().max()), float((one_by_one - expected).abs().max()))
+    if not difference <= TOLERANCE:
+        raise ExportMismatch(f"scripted and eager logits differ by {difference:.2e}; allowed is {TOLERANCE}")
+    return difference
