@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from serving import paths
 from serving.properties import free_ports
 from serving.torchserve import TorchServe
+
+MISSING = ("could not import", "not installed")
+"""Words of a skip's reason, pytest.importorskip's and our own, that mean a missing package and not missing data."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,17 +38,25 @@ def server(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _judged((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _judged((yield))
+
+
+def _judged(report: Report) -> Report:
     """With CI=true a test skipped because a package is missing is a failure: CI installs every package."""
-    report = yield
-    if os.environ.get("CI") == "true" and report.skipped and _misses_a_package(report):
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+    if os.environ.get("CI") == "true" and report.skipped and any(words in reason for words in MISSING):
         report.outcome = "failed"
-        report.longrepr = f"skipped in CI: {report.longrepr[2]}"
+        report.longrepr = f"in CI nothing may be skipped for a missing package: {reason}"
     return report
-
-
-def _misses_a_package(report: pytest.TestReport) -> bool:
-    """pytest.importorskip's reason, or one that says `not installed`; missing data is no such reason."""
-    reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
-    return any(words in reason for words in ("could not import", "not installed"))

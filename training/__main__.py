@@ -9,12 +9,13 @@ from pathlib import Path
 from training.recipe import find, parse
 
 
-def main() -> int:
-    arguments = _arguments()
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0, 1 with one sentence, 2 for a wrong command line, 130 after Ctrl-C."""
+    arguments = _arguments(argv)
     try:
         arguments.command(arguments)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last epoch", file=sys.stderr)
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -22,7 +23,7 @@ def main() -> int:
     return 0
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True)
     train = commands.add_parser("train", help="train, calibrate, evaluate and export one recipe")
@@ -34,7 +35,7 @@ def _arguments() -> argparse.Namespace:
     archive.add_argument("--run", type=Path, default=Path("runs/default"))
     archive.add_argument("--output", type=Path, default=Path("model_store/cxr.mar"))
     archive.set_defaults(command=_archive)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def _train(arguments: argparse.Namespace) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import cxr.network
 
 HANDLER = Path(__file__).parent.parent / "handler"
+LEFT_OUT = ("__pycache__", "*.pyc", ".*", "*.orig", "*.rej", "*~", "metrics.yaml")
+"""Of the handler folder: caches, what editors leave, and the front end's own file."""
 MANIFEST = "MAR-INF/MANIFEST.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest date a zip entry can carry."""
@@ -26,21 +28,32 @@ def build(model: Path, output: Path) -> str:
 
     torch-model-archiver stages under a fixed name in its temporary folder and writes the time of day into
     the manifest: it gets a private folder, and the result is written anew with fixed order and dates.
+
+    Raises:
+        ValueError: `model` is no TorchScript file of this project.
     """
-    version = cxr.network.load(model, optimise=False).recipe.version
-    with tempfile.TemporaryDirectory(prefix="cxr-archive-") as name:
+    version = _version(model)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".cxr-archive-", dir=output.parent) as name:
         folder = Path(name)
         built = _run_archiver(model, version, folder)
-        partial = output.with_suffix(".partial")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        _normalise(built, partial)
-        os.replace(partial, output)
-    return hashlib.sha256(output.read_bytes()).hexdigest()
+        whole = folder / "whole.mar"
+        _normalise(built, whole)
+        digest = hashlib.sha256(whole.read_bytes()).hexdigest()
+        os.replace(whole, output)  # the same disk: whoever reads `output` sees the old archive or the new one
+    return digest
+
+
+def _version(model: Path) -> str:
+    try:
+        return cxr.network.load(model, optimise=False).recipe.version
+    except RuntimeError as error:
+        raise ValueError(f"{model} is broken or no TorchScript file: export it anew (make train)") from error
 
 
 def _run_archiver(model: Path, version: str, folder: Path) -> Path:
     handler, out, temporary = folder / "handler", folder / "out", folder / "tmp"
-    shutil.copytree(HANDLER, handler, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "metrics.yaml"))
+    shutil.copytree(HANDLER, handler, ignore=shutil.ignore_patterns(*LEFT_OUT))
     out.mkdir()
     temporary.mkdir()
     serialized = shutil.copy(model, folder / "model.pt")

@@ -11,7 +11,7 @@ from training.recipe import AugmentSettings
 
 
 class Augment:
-    """(S, S) uint8 -> (S, S) float32, 0..255, by torch's global random generator."""
+    """(S, S) uint8 -> (S, S) float32, 0..255, by torch's global random generator. All at 0: nothing changes."""
 
     def __init__(self, settings: AugmentSettings) -> None:
         self.settings = settings
@@ -19,14 +19,14 @@ class Augment:
 
     def __call__(self, picture: Tensor) -> Tensor:
         s = self.settings
-        image = picture.to(torch.float32).div(255).unsqueeze(0)  # (1, S, S)
+        image: Tensor = picture.to(torch.float32).div(255).unsqueeze(0)  # (1, S, S)
         if torch.rand(()) < s.flip:
             image = F.horizontal_flip(image)
         image = self._geometry(image)
         if torch.rand(()) < s.equalise:
             image = F.equalize(image.mul(255).to(torch.uint8)).to(torch.float32).div(255)
         image = self._photometry(image)
-        image = self.erase(image)
+        image = self.erase(image)  # (1, S, S)
         return image.squeeze(0).clamp(0, 1).mul(255)  # (S, S)
 
     def _geometry(self, image: Tensor) -> Tensor:
@@ -36,7 +36,9 @@ class Augment:
         if s.aspect:
             image = F.resize(image, [max(8, round(side * stretch_y)), side], antialias=True)
             image = F.center_crop(image, [side, side])
-        return F.affine(
+        if not (s.rotate or s.translate or s.scale != (1.0, 1.0)):
+            return image
+        moved: Tensor = F.affine(
             image,
             angle=_between(-s.rotate, s.rotate),
             translate=[side * _between(-s.translate, s.translate) for _ in range(2)],
@@ -44,14 +46,16 @@ class Augment:
             shear=[0.0, 0.0],
             interpolation=v2.InterpolationMode.BILINEAR,
         )
+        return moved
 
     def _photometry(self, image: Tensor) -> Tensor:
         s = self.settings
         if s.gamma:
             image = image.clamp(0, 1) ** _between(1, 1 + s.gamma) ** (1 if torch.rand(()) < 0.5 else -1)
         image = image * _between(1 - s.brightness, 1 + s.brightness)
-        mean = image.mean()
-        image = (image - mean) * _between(1 - s.contrast, 1 + s.contrast) + mean
+        if s.contrast:
+            mean = image.mean()
+            image = (image - mean) * _between(1 - s.contrast, 1 + s.contrast) + mean
         if s.blur and torch.rand(()) < 0.3:
             image = F.gaussian_blur(image, kernel_size=[7, 7], sigma=[_between(0.1, s.blur)])
         if s.noise:

@@ -45,9 +45,7 @@ def pooled_features(network: Network, films: Films, recipe: Recipe, batch: int =
     return torch.cat(chunks)
 
 
-def calibrate(
-    network: Network, recipe: Recipe, train: Films, validation: Films, report_share: float
-) -> Recipe:
+def calibrate(network: Network, recipe: Recipe, train: Films, validation: Films, report_share: float) -> Recipe:
     """Fit `network.novelty` in place; returns the recipe with temperature and thresholds."""
     logits = logits_of(network, validation, recipe)
     t = temperature(logits, torch.from_numpy(validation.classes))

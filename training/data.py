@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from cxr import reading
+from cxr.errors import CxrError
 from cxr.film import Limits
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,6 +26,10 @@ from training.recipe import FilmSettings, SplitSettings
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
 MANIFEST = "manifest.csv"
 Part = Literal["train", "validation", "test"]
+
+
+class UnreadableFilm(ValueError):
+    """A film of the data set cannot be read; the message names the file."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ def scan(root: Path) -> list[Sample]:
 
     Raises:
         FileNotFoundError: no class folder with films.
+        ValueError: a manifest without the two columns.
     """
     groups = _manifest(root / MANIFEST)
     samples = [
@@ -72,18 +78,27 @@ def scan(root: Path) -> list[Sample]:
 
 
 def _films(root: Path) -> Iterator[tuple[str, Path]]:
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path)):
         source = folder / "images" if (folder / "images").is_dir() else folder
         for path in sorted(source.iterdir()):
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in SUFFIXES and not _hidden(path):
                 yield folder.name, path
+
+
+def _hidden(path: Path) -> bool:
+    """Previews and copies that file managers and notebooks leave: `._film.png`, `.ipynb_checkpoints/`."""
+    return path.name.startswith(".")
 
 
 def _manifest(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
-    with path.open(newline="") as file:
-        return {row["file"]: row["group"] for row in csv.DictReader(file) if row.get("group")}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        missing = {"file", "group"} - set(rows.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path} has no column {', '.join(sorted(missing))}")
+        return {row["file"]: row["group"] for row in rows if row["group"]}
 
 
 def _content(path: Path) -> str:
@@ -123,8 +138,15 @@ class Films:
 
 
 def picture(path: Path, film: FilmSettings) -> NDArray[np.uint8]:
-    """Serving's own decode, stretch and shrink: (S, S) uint8."""
-    decoded = reading.decode(path.read_bytes(), Limits())
+    """Serving's own decode, stretch and shrink: (S, S) uint8.
+
+    Raises:
+        UnreadableFilm: serving would answer this film with an error.
+    """
+    try:
+        decoded = reading.decode(path.read_bytes(), Limits())
+    except CxrError as error:
+        raise UnreadableFilm(f"{path}: {error.message}") from error
     return reading.shrink(reading.stretch(decoded, film.stretch), film.size)
 
 
@@ -153,18 +175,20 @@ def load_parts(root: Path, split: SplitSettings, film: FilmSettings) -> dict[Par
     """Train, validation and test part of the data set under `root`.
 
     Raises:
-        ValueError: a class is missing from one of the parts.
+        ValueError: one class only, or a class is missing from one of the parts.
     """
     samples = scan(root)
     labels = tuple(sorted({sample.label for sample in samples}))
-    parts: dict[Part, Films] = {}
-    for part in ("train", "validation", "test"):
-        chosen = [sample for sample in samples if part_of(sample.group, split) == part]
-        missing = set(labels) - {sample.label for sample in chosen}
+    if len(labels) < 2:
+        raise ValueError(f"{root} holds films of {labels[0]} alone: a classifier needs two classes or more")
+    chosen: dict[Part, list[Sample]] = {"train": [], "validation": [], "test": []}
+    for sample in samples:
+        chosen[part_of(sample.group, split)].append(sample)
+    for part, members in chosen.items():
+        missing = set(labels) - {sample.label for sample in members}
         if missing:
             raise ValueError(f"the {part} part holds no film of {', '.join(sorted(missing))}: too few groups")
-        parts[part] = load(chosen, labels, film, part)
-    return parts
+    return {part: load(members, labels, film, part) for part, members in chosen.items()}
 
 
 # --- for the training loop -------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import cxr.network
@@ -28,13 +29,25 @@ def export(network: Network, recipe: Recipe, training_recipe: str, films: Films,
     Raises:
         ExportMismatch: logits differ by more than TOLERANCE.
     """
-    network = network.cpu().eval().to(memory_format=torch.contiguous_format)
+    network = network.cpu().eval()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     path = folder / MODEL_FILE
     script = cxr.network.to_torchscript(network, recipe.size)
-    cxr.network.save(script, path, recipe, **{TRAINING_RECIPE_FILE: training_recipe})
+    partial = folder / "model.partial"
+    cxr.network.save(script, partial, recipe, **{TRAINING_RECIPE_FILE: training_recipe})
+    without_source_paths(partial, path)
+    partial.unlink()
     difference = check(network, path, examples(films, recipe))
     print(f"{path}: scripted and eager logits differ by at most {difference:.1e}")
     return path
+
+
+def without_source_paths(source: Path, target: Path) -> None:
+    """Copy a TorchScript file without its debug records: they hold the paths of this machine's source files."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            if not name.endswith(".debug_pkl"):
+                new.writestr(zipfile.ZipInfo(name), old.read(name))
 
 
 def examples(films: Films, recipe: Recipe, count: int = 8) -> Tensor:
@@ -48,7 +61,7 @@ def check(network: Network, path: Path, x: Tensor) -> float:
     """Largest difference of logits between `network` and the file, one film at a time and as a batch."""
     whole = cxr.network.load(path).whole
     expected = network(x)
-    one_by_one = torch.cat([whole(film) for film in x.split(1)])
+    one_by_one = torch.cat([whole(film) for film in x.unsqueeze(1)])
     difference = max(float((whole(x) - expected).abs().max()), float((one_by_one - expected).abs().max()))
     if not difference <= TOLERANCE:
         raise ExportMismatch(f"scripted and eager logits differ by {difference:.2e}; allowed is {TOLERANCE}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ModuleNotFoundError:  # Python 3.10
+else:
     import tomli as tomllib
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -143,8 +144,9 @@ def find(name_or_path: str) -> Path:
 
 
 def parse(text: str) -> TrainingRecipe:
-    """Raises ValueError for an unknown key, a missing one or a value of the wrong kind, naming it."""
+    """Raises ValueError for an unknown key, a missing one or a value of the wrong kind or range, naming it."""
     recipe: TrainingRecipe = _build(TrainingRecipe, tomllib.loads(text), "")
+    _check(recipe)
     return recipe
 
 
@@ -166,9 +168,32 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin is Literal and value in typing.get_args(hint):
         return value
     if origin is tuple and isinstance(value, list) and len(value) == len(typing.get_args(hint)):
-        return tuple(float(number) for number in value)
+        return tuple(_convert(float, number, key) for number in value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if not isinstance(hint, types.GenericAlias) and isinstance(hint, type) and type(value) is hint:
         return value
-    raise ValueError(f"{key} = {value!r} is not what the recipe needs there ({hint})")
+    wanted = hint.__name__ if type(hint) is type else str(hint).replace("typing.", "")
+    raise ValueError(f"{key} = {value!r} is not what the recipe needs there ({wanted})")
+
+
+def _check(recipe: TrainingRecipe) -> None:
+    """Values of the right kind that no training can work with; the rest is the author's choice."""
+    split, optimise, film = recipe.split, recipe.optimise, recipe.film
+    refused = {
+        "split.test": split.test <= 0,
+        "split.validation": split.validation <= 0,
+        "split.test + split.validation": split.test + split.validation >= 1,
+        "optimise.batch": optimise.batch < 1,
+        "optimise.epochs": optimise.epochs < 1,
+        "optimise.learning_rate": optimise.learning_rate <= 0,
+        "optimise.ema": not 0 <= optimise.ema < 1,
+        "schedule.every": recipe.schedule.every < 1,
+        "film.size": film.size < 32,
+        "film.stretch": not 0 <= film.stretch[0] < film.stretch[1] <= 100,
+        "film.std": min(film.std) <= 0,
+        "report_share": not 0 < recipe.report_share <= 1,
+    }
+    for key, wrong in refused.items():
+        if wrong:
+            raise ValueError(f"{key}: out of range")

@@ -51,10 +51,7 @@ def train_recipe(recipe: TrainingRecipe, recipe_text: str, data: Path, folder: P
 def best_network(recipe: TrainingRecipe, path: Path, classes: int) -> Network:
     """The network with the weights of `path`; `novelty` is fitted later, whatever the file holds of it."""
     network = build(recipe.architecture, classes, dropout=recipe.optimise.dropout)
-    state = torch.load(path, map_location="cpu", weights_only=True)["network"]
-    own = {name: value for name, value in network.state_dict().items() if name.startswith("novelty.")}
-    trained = {name: value for name, value in state.items() if not name.startswith("novelty.")}
-    network.load_state_dict({**trained, **own})
+    network.load_weights(torch.load(path, map_location="cpu", weights_only=True)["network"])
     return network.eval()
 
 

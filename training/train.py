@@ -8,8 +8,10 @@ import os
 import random
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import cxr.network
 import cxr.recipe
 import numpy as np
 import torch
@@ -31,6 +33,10 @@ CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 
 class WeightsUnavailable(RuntimeError):
     """Pretrained weights could not be had; the message says what can be used instead."""
+
+
+class Diverged(RuntimeError):
+    """The loss is no number any more."""
 
 
 @dataclass
@@ -69,23 +75,44 @@ def new_network(recipe: TrainingRecipe, classes: int) -> Network:
         wanted = None if recipe.weights == "none" else recipe.weights
         try:
             return build(recipe.architecture, classes, weights=wanted, dropout=dropout)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: a download that ended too early
             raise WeightsUnavailable(
                 f"the ImageNet weights of {recipe.architecture} could not be downloaded ({error}); set "
                 'weights = "none", weights = "<checkpoint file>", or use efficientnet_lite0, '
                 "whose weights are an installed package"
             ) from error
     network = build(recipe.architecture, classes, dropout=dropout)
-    try:
-        state = torch.load(recipe.weights, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsUnavailable(f"no checkpoint at {recipe.weights!r}") from error
-    network.load_state_dict(state.get("network", state))
+    load_weights(network, Path(recipe.weights))
     return network
 
 
+def load_weights(network: Network, path: Path) -> None:
+    """A checkpoint of this project; its head is left out where the number of classes is another.
+
+    Raises:
+        WeightsUnavailable: no such file, or one of another kind or architecture.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsUnavailable(f"no checkpoint at {str(path)!r}") from error
+    except (RuntimeError, UnpicklingError) as error:
+        raise WeightsUnavailable(
+            f"{path} is no checkpoint of this project (best.pt or checkpoint.pt of a run)"
+        ) from error
+    weights = state.get("network", state)
+    head = {name: value for name, value in network.state_dict().items() if name.startswith("head.")}
+    if any(name in weights and weights[name].shape != value.shape for name, value in head.items()):
+        print(f"{path} knows another number of classes: its features are used, the head is new")
+        weights = {**weights, **head}
+    try:
+        network.load_weights(weights)
+    except RuntimeError as error:
+        raise WeightsUnavailable(f"{path} holds the weights of another architecture") from error
+
+
 def new_optimiser(network: nn.Module, settings: OptimiseSettings) -> torch.optim.Optimizer:
-    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimiser == "sgd":
         return torch.optim.SGD(network.parameters(), momentum=0.9, **options)
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
@@ -104,7 +131,7 @@ def rate_at(step: int, steps: int, per_epoch: int, schedule: ScheduleSettings) -
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def loader(films: Films, recipe: TrainingRecipe, epoch: int) -> DataLoader[tuple[Tensor, Tensor]]:
+def loader(films: Films, recipe: TrainingRecipe, epoch: int) -> DataLoader[tuple[Tensor, int]]:
     """One epoch of augmented films; its order depends on seed and epoch alone, so a resumed run repeats it."""
     generator = torch.Generator().manual_seed(recipe.seed * 1000 + epoch)
     weights = class_weights(films) if recipe.balance == "sampler" else torch.ones(len(films.labels))
@@ -137,31 +164,37 @@ class Run:
     """One training in one folder; `train` goes on where a killed run stopped."""
 
     def __init__(self, recipe: TrainingRecipe, recipe_text: str, parts: dict[Part, Films], folder: Path) -> None:
-        self.recipe, self.folder = recipe, folder
+        self.recipe, self.recipe_text, self.folder = recipe, recipe_text, folder
         self.films = parts["train"]
         self.validation = parts["validation"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.reading = model_recipe(recipe, self.films.labels)
         seed_everything(recipe.seed)
-        self.network = new_network(recipe, len(self.films.labels)).to(
-            self.device, memory_format=torch.channels_last
-        )
+        self.network = new_network(recipe, len(self.films.labels)).to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = self._new_average()
         self.optimiser = new_optimiser(self.network, recipe.optimise)
         self.criterion = self._new_criterion()
         self.teacher = self._load_teacher()
         self.progress = Progress()
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.toml").write_text(recipe_text)
 
     def train(self) -> Path:
-        """Train to the end; returns the path of the best weights."""
+        """Train to the end; returns the path of the best weights.
+
+        Raises:
+            ValueError: the folder holds a run of another recipe.
+            Diverged: the loss is no number any more.
+        """
         self._resume()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "recipe.toml").write_text(self.recipe_text)
         epochs = self.recipe.optimise.epochs
         while self.progress.epoch < epochs and not self._stopped_early():
-            losses = self._epoch(self.progress.epoch)
+            loss = self._epoch(self.progress.epoch)
+            if not math.isfinite(loss):
+                raise Diverged(f"the training loss is {loss}: lower optimise.learning_rate, in another run folder")
             self.progress.epoch += 1
-            self._validate(losses)
+            self._validate(loss)
             self._save()
         return self.folder / BEST
 
@@ -233,7 +266,7 @@ class Run:
     def _new_average(self) -> AveragedModel | None:
         if not self.recipe.optimise.ema:
             return None
-        average = get_ema_multi_avg_fn(self.recipe.optimise.ema)
+        average = get_ema_multi_avg_fn(self.recipe.optimise.ema)  # type: ignore[no-untyped-call]
         return AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
 
     def _new_criterion(self) -> nn.Module:
@@ -243,8 +276,12 @@ class Run:
     def _load_teacher(self) -> nn.Module | None:
         if not self.recipe.distil.teacher:
             return None
-        teacher: nn.Module = torch.jit.load(self.recipe.distil.teacher, map_location=self.device).eval()
-        return teacher
+        teacher = cxr.network.load(Path(self.recipe.distil.teacher), self.device, optimise=False)
+        for name in ("labels", "mean", "std"):
+            theirs, ours = getattr(teacher.recipe, name), getattr(self.reading, name)
+            if theirs != ours:
+                raise ValueError(f"the teacher's {name} {theirs} are not the recipe's {ours}")
+        return teacher.whole
 
     def _save(self) -> None:
         state = {
@@ -282,5 +319,3 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-

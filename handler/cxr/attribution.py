@@ -64,7 +64,8 @@ def grad_cam(head: nn.Module, feature_map: Tensor, target: int) -> Tensor:
     explained = FromFeatureMap(head)
     cam = LayerGradCam(explained, explained.feature_map)
     inputs = feature_map.detach().requires_grad_()
-    return cam.attribute(inputs, target=target, relu_attributions=True)[0, 0].detach()  # (h, w)
+    evidence: Tensor = cam.attribute(inputs, target=target, relu_attributions=True)  # (1, 1, h, w)
+    return evidence[0, 0].detach()  # (h, w)
 
 
 # --- methods that need gradients at, or many passes from, the input --------------------------------
@@ -102,9 +103,7 @@ def gradient_shap(network: nn.Module, x: Tensor, target: int) -> tuple[Tensor, d
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same film gets the same explanation
         baselines = torch.cat([_black(x), torch.zeros_like(x)])
-        attributed = GradientShap(network).attribute(
-            x, baselines, target=target, n_samples=SHAP_SAMPLES, stdevs=0.1
-        )
+        attributed = GradientShap(network).attribute(x, baselines, target=target, n_samples=SHAP_SAMPLES, stdevs=0.1)
     return attributed, {"samples": SHAP_SAMPLES}
 
 
@@ -128,9 +127,7 @@ METHODS = (DEFAULT, *INPUT_METHODS)
 FAST_METHODS = (DEFAULT,)
 
 
-def attribute(
-    method: str, network: LoadedNetwork, tensor: Tensor, feature_map: Tensor, target: int
-) -> Attribution:
+def attribute(method: str, network: LoadedNetwork, tensor: Tensor, feature_map: Tensor, target: int) -> Attribution:
     """Explain one row.
 
     Args:
@@ -160,7 +157,7 @@ def _to_heat_map(evidence: Tensor) -> NDArray[np.float32]:
 # --- overlay ---------------------------------------------------------------------------------------
 
 
-COLOURS = {"black": (0, 0, 90), "mid": (220, 30, 60), "white": (255, 240, 80)}
+WEAK, MIDDLE, STRONG = (0, 0, 90), (220, 30, 60), (255, 240, 80)
 STRENGTH = 0.55
 """Opacity of the strongest evidence."""
 
@@ -176,15 +173,17 @@ def overlay(picture: NDArray[np.uint8], heat_map: NDArray[np.float32], caption: 
     scale = OVERLAY_SIDE / max(picture.shape)
     width, height = (max(1, round(side * scale)) for side in picture.shape[::-1])
     film = Image.fromarray(picture).resize((width, height), reducing_gap=2.0)
-    heat = Image.fromarray(np.rint(heat_map * 255).astype(np.uint8)).resize(
-        (width, height), Image.Resampling.BICUBIC
-    )
+    heat = Image.fromarray(np.rint(heat_map * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     mask = heat.point([round(level * STRENGTH) for level in range(256)])
-    mixed = Image.composite(ImageOps.colorize(heat, **COLOURS), film.convert("RGB"), mask)
+    mixed = Image.composite(_coloured(heat), film.convert("RGB"), mask)
     _legend(mixed, caption, notice)
     buffer = io.BytesIO()
     mixed.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
+
+
+def _coloured(grey: Image.Image) -> Image.Image:
+    return ImageOps.colorize(grey, black=WEAK, white=STRONG, mid=MIDDLE)
 
 
 def _legend(image: Image.Image, caption: str, notice: str) -> None:
@@ -196,7 +195,7 @@ def _legend(image: Image.Image, caption: str, notice: str) -> None:
     top = image.height - strip
     draw.rectangle((0, top, image.width, image.height), fill=(0, 0, 0, 200))
     ramp = Image.linear_gradient("L").rotate(90).resize((160, 16))
-    image.paste(ImageOps.colorize(ramp, **COLOURS), (margin, top + 10))
+    image.paste(_coloured(ramp), (margin, top + 10))
     font = ImageFont.load_default(16)
     draw.text((margin, top + 34), "0  evidence  1", fill="white", font=font)
     draw.text((190, top + 8), caption, fill="white", font=font)

@@ -26,7 +26,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.filereader import dcmread, read_dataset
-from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import pixel_array
 from pydicom.tag import Tag
 
 from cxr.codestream import Frame, j2k_frame, jpeg_frame
@@ -58,9 +59,9 @@ JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
 # libjpeg-turbo, CharLS and OpenJPEG; pydicom's own plugins refuse 12-bit JPEG or are slower.
 CODECS: dict[str, tuple[Codec, Callable[[bytes], Frame | None]]] = {
-    **{syntax: (imagecodecs.jpeg8_decode, jpeg_frame) for syntax in JPEG_FAMILY},
-    **{syntax: (imagecodecs.jpegls_decode, jpeg_frame) for syntax in JPEG_LS},
-    **{syntax: (imagecodecs.jpeg2k_decode, j2k_frame) for syntax in JPEG_2000},
+    **dict.fromkeys(JPEG_FAMILY, (imagecodecs.jpeg8_decode, jpeg_frame)),
+    **dict.fromkeys(JPEG_LS, (imagecodecs.jpegls_decode, jpeg_frame)),
+    **dict.fromkeys(JPEG_2000, (imagecodecs.jpeg2k_decode, j2k_frame)),
 }
 NATIVE_OR_RLE = {
     uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
@@ -214,7 +215,7 @@ def _levels(pixels: NDArray[Any], ds: Dataset) -> NDArray[Any]:
     """
     bits = int(ds.BitsStored)
     unsigned = np.uint8 if pixels.dtype.itemsize == 1 else np.uint16
-    levels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False).view(unsigned)
+    levels: NDArray[Any] = pixels.astype(pixels.dtype.newbyteorder("="), copy=False).view(unsigned)
     shift = 0 if ds.file_meta.TransferSyntaxUID in CODECS else _high_bit(ds) + 1 - bits
     if shift:
         levels = levels >> shift
@@ -261,7 +262,7 @@ def _to_unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _inverted(ds: Dataset) -> bool:
     """Once, whichever of the two says so: PS3.3 C.7.6.3.1.2 and C.11.6 (INVERSE goes with MONOCHROME1)."""
-    return ds.PhotometricInterpretation == "MONOCHROME1" or ds.get("PresentationLUTShape") == "INVERSE"
+    return bool(ds.PhotometricInterpretation == "MONOCHROME1" or ds.get("PresentationLUTShape") == "INVERSE")
 
 
 def _padding(stored: NDArray[np.float64], ds: Dataset) -> NDArray[np.bool_]:
@@ -276,12 +277,12 @@ def _padding(stored: NDArray[np.float64], ds: Dataset) -> NDArray[np.bool_]:
 
 def _as_stored(value: Any, ds: Dataset) -> int:
     """US or SS by PixelRepresentation; written with the wrong one by some modalities."""
-    value = int(value)
-    if ds.PixelRepresentation == 1 and value >= 1 << (ds.BitsAllocated - 1):
-        return value - (1 << int(ds.BitsAllocated))
-    if ds.PixelRepresentation == 0 and value < 0:
-        return value + (1 << int(ds.BitsAllocated))
-    return value
+    number, bits = int(value), int(ds.BitsAllocated)
+    if ds.PixelRepresentation == 1 and number >= 1 << (bits - 1):
+        return number - (1 << bits)
+    if ds.PixelRepresentation == 0 and number < 0:
+        return number + (1 << bits)
+    return number
 
 
 def modality_lut(values: NDArray[np.float64], ds: Dataset) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
 """Leaf: what a server's row asks for, and how its answer is wrapped. Plain data in, plain data out.
 
-    REST    body, or multipart field `data`; options as headers X-Cxr-Explain, X-Cxr-Target, X-Cxr-Overlay,
-            X-Cxr-Request-Id
-    gRPC    input map: `data`, and options `explain`, `target`, `overlay`, `request_id`
-    v2      JSON with `inputs`: see `cxr.open_inference`
+REST    body, or multipart field `data`; options as headers X-Cxr-Explain, X-Cxr-Target, X-Cxr-Overlay,
+        X-Cxr-Request-Id
+gRPC    input map: `data`, and options `explain`, `target`, `overlay`, `request_id`
+v2      JSON with `inputs`: see `cxr.open_inference`
 """
 
 from __future__ import annotations
@@ -158,12 +158,12 @@ def wrap(asked: Asked, rows: Sequence[Row], name: str, recipe: Recipe) -> Answer
     error = asked.error or rows[0].error
     if error is not None:
         return _json_answer(error.status, error.as_json(asked.request_id))
-    row = rows[0]
-    if asked.kind == "png" and row.overlay_png is not None:
-        return Answer(200, "image/png", row.overlay_png)
-    if row.overlay_png is not None:
-        row.answer["attribution"]["overlay_png"] = base64.b64encode(row.overlay_png).decode()
-    return _json_answer(200, row.answer)
+    answer, explanation = rows[0].answer, rows[0].explanation
+    if explanation is not None and explanation.overlay_png is not None:
+        if asked.kind == "png":
+            return Answer(200, "image/png", explanation.overlay_png)
+        answer["attribution"]["overlay_png"] = base64.b64encode(explanation.overlay_png).decode()
+    return _json_answer(200, answer)
 
 
 def _json_answer(status: int, document: dict[str, Any]) -> Answer:

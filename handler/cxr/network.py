@@ -34,6 +34,10 @@ class Novelty(nn.Module):
     it shows their direction. Kept as distance = |whitened(z) - whitened(mean_c)|. Until `fit` it is 0.
     """
 
+    centre: Tensor
+    whitening: Tensor
+    means: Tensor
+
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.register_buffer("centre", torch.zeros(channels))
@@ -74,14 +78,18 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.features(x))  # (B, classes)
         return logits
 
+    def load_weights(self, state: dict[str, Tensor]) -> None:
+        """Weights of `features` and `head`; `novelty`, fitted after training, stays as it is."""
+        own = {name: value for name, value in self.state_dict().items() if name.startswith("novelty.")}
+        trained = {name: value for name, value in state.items() if not name.startswith("novelty.")}
+        self.load_state_dict({**trained, **own})
+
 
 # --- architectures ---------------------------------------------------------------------------------
 
 
 def _classifier(channels: int, classes: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Dropout(dropout), nn.Linear(channels, classes)
-    )
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Dropout(dropout), nn.Linear(channels, classes))
 
 
 def _resnet(builder: Callable[..., Any], channels: int) -> Callable[..., Network]:
@@ -104,9 +112,7 @@ def _squeezenet1_1(classes: int, weights: Any, dropout: float) -> Network:
     from torchvision.models import squeezenet1_1
 
     # SqueezeNet classifies by a 1x1 convolution before pooling (Iandola et al. 2016, arXiv:1602.07360).
-    head = nn.Sequential(
-        nn.Dropout(dropout), nn.Conv2d(512, classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(1)
-    )
+    head = nn.Sequential(nn.Dropout(dropout), nn.Conv2d(512, classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
     return Network(squeezenet1_1(weights=weights).features, head, 512, classes)
 
 
@@ -182,7 +188,7 @@ def to_torchscript(network: Network, size: int) -> torch.jit.ScriptModule:
     network = network.eval()
     example = torch.zeros(2, 3, size, size)
     with torch.no_grad():
-        features = torch.jit.trace(network.features, example)
+        features = torch.jit.trace(network.features, example)  # type: ignore[no-untyped-call]
         traced = Network(features, network.head, 1, 1)
         traced.novelty = network.novelty
         return torch.jit.script(traced.eval())
@@ -221,7 +227,9 @@ def load(path: Path, device: torch.device | None = None, *, optimise: bool = Tru
     device = device or torch.device("cpu")
     data = path.read_bytes()
     extra = {RECIPE_FILE: ""}
-    whole = torch.jit.load(io.BytesIO(data), map_location=device, _extra_files=extra).eval()
+    whole = torch.jit.load(  # type: ignore[no-untyped-call]
+        io.BytesIO(data), map_location=device, _extra_files=extra
+    ).eval()
     if not extra[RECIPE_FILE]:
         raise ValueError(f"{path.name} holds no {RECIPE_FILE}: it was not written by this project's training")
     for parameter in whole.parameters():

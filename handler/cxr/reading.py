@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,23 +128,30 @@ def to_tensor(picture: NDArray[np.uint8], recipe: Recipe) -> Tensor:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One forward pass over B films."""
+    """What one forward pass says of one film."""
 
     feature_map: Tensor
-    """(B, C, h, w) float32, kept for the explanation."""
-    probabilities: Tensor
-    """(B, classes), temperature-scaled."""
-    distance: Tensor
-    """(B,) from the training films, in feature space."""
+    """(1, C, h, w) float32, kept for the explanation."""
+    probabilities: tuple[float, ...]
+    """One for each label, temperature-scaled."""
+    distance: float
+    """From the training films, in feature space."""
+
+    @property
+    def best(self) -> int:
+        """Index of the likeliest class."""
+        return max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
 
 
 @torch.no_grad()
-def predict(network: LoadedNetwork, batch: Tensor) -> Prediction:
-    """(B, 3, S, S) float32 -> calibrated probabilities, and what the gate and Grad-CAM need."""
+def predict(network: LoadedNetwork, batch: Tensor) -> list[Prediction]:
+    """(B, 3, S, S) float32 -> B predictions, from one forward pass."""
     feature_map = network.features(batch.to(network.device))  # (B, C, h, w)
     logits = network.head(feature_map)  # (B, classes)
     probabilities = torch.softmax(logits / network.recipe.temperature, dim=1)
-    return Prediction(feature_map, probabilities, network.novelty(feature_map))
+    distances = network.novelty(feature_map)  # (B,)
+    rows = zip(feature_map.split(1), probabilities.tolist(), distances.tolist(), strict=True)
+    return [Prediction(features, tuple(p), distance) for features, p, distance in rows]
 
 
 # --- quality gate, second half: is it like the films the network was trained on? -------------------
@@ -156,7 +163,7 @@ def inspect_features(distance: float, recipe: Recipe) -> Verdict:
     return Verdict(distance, threshold, "unfamiliar" if distance > threshold else None)
 
 
-# --- explain and respond: one row's question and its answer ----------------------------------------
+# --- explain ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,79 @@ class Explain:
     target: str | None = None
     """A label of the recipe; None for the predicted one."""
     overlay: bool = True
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where the evidence for one class lies in one film."""
+
+    target: str
+    attributed: attribution.Attribution
+    overlay_png: bytes | None
+
+
+def explain(
+    network: LoadedNetwork,
+    asked: Explain,
+    tensor: Tensor,
+    prediction: Prediction,
+    picture: NDArray[np.uint8] | None,
+) -> Explanation:
+    """The heat map for one class, and its overlay on `picture` (rows, columns) where there is one.
+
+    Args:
+        tensor: (3, S, S), what the network saw.
+    """
+    labels = network.recipe.labels
+    target = prediction.best if asked.target is None else labels.index(asked.target)
+    attributed = attribution.attribute(asked.method, network, tensor, prediction.feature_map, target)
+    overlay = None
+    if asked.overlay and picture is not None:
+        caption = f"{labels[target]} {prediction.probabilities[target]:.2f}  {asked.method}"
+        overlay = attribution.overlay(picture, attributed.heat_map, caption, NOTICE)
+    return Explanation(labels[target], attributed, overlay)
+
+
+# --- respond ---------------------------------------------------------------------------------------
+
+
+def decide(verdict: Verdict, confidence: float, recipe: Recipe) -> str:
+    """`reject` (not a film we know), `abstain` (not sure enough) or `report`."""
+    if verdict.reason is not None:
+        return "reject"
+    return "abstain" if confidence < recipe.abstain_below else "report"
+
+
+def respond(row: Row, network: LoadedNetwork) -> dict[str, Any]:
+    """The JSON of the contract for a row that has a prediction."""
+    assert row.prediction is not None
+    recipe, prediction = network.recipe, row.prediction
+    verdict = row.verdict or inspect_features(prediction.distance, recipe)
+    answer: dict[str, Any] = {
+        "model": {"name": recipe.name, "version": recipe.version, "sha256": network.sha256},
+        "request_id": row.request.request_id,
+        "prediction": recipe.labels[prediction.best],
+        "probabilities": {label: round(p, 6) for label, p in zip(recipe.labels, prediction.probabilities, strict=True)},
+        "decision": decide(verdict, max(prediction.probabilities), recipe),
+        "gate": {
+            "score": round(verdict.score, 4),
+            "threshold": round(verdict.threshold, 4),
+            "reason": verdict.reason,
+        },
+        "warnings": [*row.warnings, *([REASONS[verdict.reason]] if verdict.reason else [])],
+        "notice": NOTICE,
+    }
+    if row.explanation is not None and row.request.explain is not None:
+        method, explanation = row.request.explain.method, row.explanation
+        answer["attribution"] = {
+            "method": method,
+            "target": explanation.target,
+            **explanation.attributed.as_json(),
+        }
+    return answer
+
+
+# --- the whole way, for a batch --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -186,45 +266,11 @@ class Row:
     picture: NDArray[np.uint8] | None = None
     tensor: Tensor | None = None
     verdict: Verdict | None = None
+    prediction: Prediction | None = None
+    explanation: Explanation | None = None
     warnings: list[str] = field(default_factory=list)
     answer: dict[str, Any] = field(default_factory=dict)
-    overlay_png: bytes | None = None
     error: CxrError | None = None
-
-
-def decide(verdict: Verdict, confidence: float, recipe: Recipe) -> str:
-    """`reject` (not a film we know), `abstain` (not sure enough) or `report`."""
-    if verdict.reason is not None:
-        return "reject"
-    return "abstain" if confidence < recipe.abstain_below else "report"
-
-
-def respond(row: Row, network: LoadedNetwork, probabilities: Sequence[float], distance: float) -> None:
-    """Fill `row.answer` with the JSON of the contract."""
-    recipe = network.recipe
-    verdict = row.verdict or inspect_features(distance, recipe)
-    if verdict.reason is not None:
-        row.warnings.append(REASONS[verdict.reason])
-    best = max(range(len(probabilities)), key=probabilities.__getitem__)
-    row.answer = {
-        "model": {"name": recipe.name, "version": recipe.version, "sha256": network.sha256},
-        "request_id": row.request.request_id,
-        "prediction": recipe.labels[best],
-        "probabilities": {
-            label: round(p, 6) for label, p in zip(recipe.labels, probabilities, strict=True)
-        },
-        "decision": decide(verdict, probabilities[best], recipe),
-        "gate": {
-            "score": round(verdict.score, 4),
-            "threshold": round(verdict.threshold, 4),
-            "reason": verdict.reason,
-        },
-        "warnings": row.warnings,
-        "notice": NOTICE,
-    }
-
-
-# --- the whole way, for a batch --------------------------------------------------------------------
 
 
 def _ignore(step: str, seconds: float) -> None:
@@ -260,22 +306,14 @@ class Reader:
         self.batch = batch
         self._pool = ThreadPoolExecutor(threads, "decode") if threads > 1 else None
 
-    def warm_up(self) -> None:
-        """Run every batch shape and the default explanation once or twice: first calls are slow."""
-        side = self.recipe.size
-        for films in range(1, self.batch + 1):
-            blank = torch.zeros(films, 3, side, side)
-            for _ in range(2):  # TorchScript profiles the first call and optimises at the second
-                prediction = predict(self.network, blank)
-        attribution.attribute(attribution.DEFAULT, self.network, blank[0], prediction.feature_map[:1], 0)
-
     def read(self, requests: Sequence[Request]) -> list[Row]:
         """One row for each request, in order; a row that fails never harms its neighbours."""
         rows = [Row(request) for request in requests]
         self._each(rows, self._prepare, self._pool)
-        alive = [row for row in rows if row.error is None]
-        for start in range(0, len(alive), self.batch):
-            self._predict(alive[start : start + self.batch])
+        for batch in self._batches(rows):
+            self._guarded(batch, self._predict)
+        self._each(rows, self._explain)
+        self._each(rows, self._respond)
         return rows
 
     def _prepare(self, row: Row) -> None:
@@ -293,33 +331,33 @@ class Reader:
             row.tensor = to_tensor(row.picture, self.recipe)
         row.warnings.extend(film.warnings)
 
-    def _predict(self, rows: list[Row]) -> None:
-        """tensor -> predict -> respond -> explain, for rows that all have a tensor"""
+    def _predict(self, *rows: Row) -> None:
+        """tensor -> predict, all rows in one forward pass"""
         with self._timed("predict"):
-            prediction = predict(self.network, torch.stack([row.tensor for row in rows if row.tensor is not None]))
-        probabilities, distances = prediction.probabilities.tolist(), prediction.distance.tolist()
-        for row, p, distance in zip(rows, probabilities, distances, strict=True):
-            respond(row, self.network, p, distance)
-        asked = [index for index, row in enumerate(rows) if row.request.explain is not None]
-        if asked:
-            with self._timed("explain"):
-                self._explain([rows[index] for index in asked], prediction.feature_map[asked])
+            tensors = [row.tensor for row in rows if row.tensor is not None]
+            for row, prediction in zip(rows, predict(self.network, torch.stack(tensors)), strict=True):
+                row.prediction = prediction
 
-    def _explain(self, rows: list[Row], feature_map: Tensor) -> None:
-        """Add `attribution` to each row's answer; `feature_map` (len(rows), C, h, w) is the forward pass's."""
-        for index, row in enumerate(rows):
-            self._guarded(row, lambda row, i=index: self._explain_row(row, feature_map[i : i + 1]))
+    def _explain(self, row: Row) -> None:
+        """predict -> explain, if asked"""
+        asked, tensor, prediction = row.request.explain, row.tensor, row.prediction
+        if asked is None or tensor is None or prediction is None:
+            return
+        with self._timed("explain"):
+            row.explanation = explain(self.network, asked, tensor, prediction, row.picture)
 
-    def _explain_row(self, row: Row, feature_map: Tensor) -> None:
-        explain = row.request.explain
-        assert explain is not None and row.tensor is not None
-        label = explain.target or row.answer["prediction"]
-        target = self.recipe.labels.index(label)
-        attributed = attribution.attribute(explain.method, self.network, row.tensor, feature_map, target)
-        row.answer["attribution"] = {"method": explain.method, "target": label, **attributed.as_json()}
-        if explain.overlay and row.picture is not None:
-            caption = f"{label} {row.answer['probabilities'][label]:.2f}  {explain.method}"
-            row.overlay_png = attribution.overlay(row.picture, attributed.heat_map, caption, NOTICE)
+    def _respond(self, row: Row) -> None:
+        row.answer = respond(row, self.network)
+
+    def warm_up(self) -> None:
+        """Run every batch shape and the default explanation: first calls are slow."""
+        side = self.recipe.size
+        for films in range(1, self.batch + 1):
+            blank = torch.zeros(films, 3, side, side)
+            for _ in range(2):  # TorchScript profiles the first call and optimises at the second
+                predictions = predict(self.network, blank)
+        picture = np.zeros((side, side), np.uint8)
+        explain(self.network, Explain(), blank[0], predictions[0], picture)
 
     # --- checks and care -------------------------------------------------------------------------
 
@@ -342,21 +380,30 @@ class Reader:
             raise BadRequest("a prepared tensor holds finite numbers only")
         return tensor.to(torch.float32)
 
-    def _each(self, rows: list[Row], step: Callable[[Row], None], pool: ThreadPoolExecutor | None) -> None:
-        mapping = pool.map if pool is not None and len(rows) > 1 else map
-        list(mapping(lambda row: self._guarded(row, step), rows))
+    def _batches(self, rows: list[Row]) -> Iterator[list[Row]]:
+        alive = [row for row in rows if row.error is None]
+        for start in range(0, len(alive), self.batch):
+            yield alive[start : start + self.batch]
 
-    def _guarded(self, row: Row, step: Callable[[Row], None]) -> None:
-        """No exception of one row reaches another. Messages of foreign exceptions may quote patient data."""
+    def _each(self, rows: list[Row], step: Callable[..., None], pool: ThreadPoolExecutor | None = None) -> None:
+        alive = [[row] for row in rows if row.error is None]
+        mapping = pool.map if pool is not None and len(alive) > 1 else map
+        list(mapping(lambda row: self._guarded(row, step), alive))
+
+    def _guarded(self, rows: list[Row], step: Callable[..., None]) -> None:
+        """No exception of a step reaches other rows. Messages of foreign exceptions may quote patient data."""
         try:
-            step(row)
-        except CxrError as error:
-            row.error = error
+            step(*rows)
+            return
+        except CxrError as known:
+            error = known
         except MemoryError:
-            row.error = FilmTooLarge("the film needs more memory than there is")
-        except Exception as error:
-            log.error("row failed: %s in %s", type(error).__name__, step.__qualname__)
-            row.error = CxrError(f"internal error ({type(error).__name__})")
+            error = FilmTooLarge("the film needs more memory than there is")
+        except Exception as unknown:
+            log.error("row failed: %s in %s", type(unknown).__name__, step.__qualname__)
+            error = CxrError(f"internal error ({type(unknown).__name__})")
+        for row in rows:
+            row.error = error
 
     def _timed(self, step: str) -> _Timer:
         return _Timer(step, self.observe)

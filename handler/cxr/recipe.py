@@ -20,8 +20,8 @@ class GateThresholds:
     """Mean chroma (max - min of R, G, B) over pixels, 0..1; above it the picture is a colour photograph."""
     min_contrast: float = 0.02
     """Width between the stretch percentiles as a share of the display range; below it the film is blank."""
-    max_distance: float = float("inf")
-    """Distance to the training films in feature space; fitted at 99 % acceptance of validation films."""
+    max_distance: float = 1e9
+    """Distance to the training films in feature space; fitted at 99 % acceptance of validation films; never reached until then."""
 
 
 @dataclass(frozen=True)
