@@ -9,9 +9,7 @@ at the end calls them in that order for a batch. Training calls the very same fu
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,16 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cxr import attribution
+from cxr import attribution, isolation
 from cxr.dicom import is_dicom, read_dicom
-from cxr.errors import BadRequest, CxrError, FilmTooLarge, WrongModel
+from cxr.errors import BadRequest, CxrError, WrongModel
 from cxr.film import Film, Limits
 from cxr.network import LoadedNetwork
 from cxr.picture import read_picture
 from cxr.recipe import Recipe
 
 NOTICE = "Research use only. Not for diagnosis."
-log = logging.getLogger(__name__)
 
 
 # --- decode ----------------------------------------------------------------------------------------
@@ -273,10 +270,6 @@ class Row:
     error: CxrError | None = None
 
 
-def _ignore(step: str, seconds: float) -> None:
-    """The default observer."""
-
-
 class Reader:
     """Reads batches of films with one network.
 
@@ -296,7 +289,7 @@ class Reader:
         methods: Iterable[str] = tuple(attribution.METHODS),
         threads: int = 1,
         batch: int = 8,
-        observe: Callable[[str, float], None] = _ignore,
+        observe: isolation.Observer = lambda step, seconds: None,
     ) -> None:
         self.network = network
         self.recipe = network.recipe
@@ -309,11 +302,10 @@ class Reader:
     def read(self, requests: Sequence[Request]) -> list[Row]:
         """One row for each request, in order; a row that fails never harms its neighbours."""
         rows = [Row(request) for request in requests]
-        self._each(rows, self._prepare, self._pool)
-        for batch in self._batches(rows):
-            self._guarded(batch, self._predict)
-        self._each(rows, self._explain)
-        self._each(rows, self._respond)
+        isolation.each(self._prepare, rows, self._pool)
+        isolation.batches(self._predict, rows, self.batch)
+        isolation.each(self._explain, rows)
+        isolation.each(self._respond, rows)
         return rows
 
     def _prepare(self, row: Row) -> None:
@@ -323,17 +315,19 @@ class Reader:
             row.tensor = self._check_tensor(row.request.film)
             row.warnings.append("prepared tensor: contrast stretch and pixel checks were the sender's")
             return
-        with self._timed("decode"):
+        with isolation.timed("decode", self.observe):
             film = decode(row.request.film, self.limits)
-        with self._timed("stretch"):
+        with isolation.timed("stretch", self.observe):
             row.verdict = inspect_pixels(film, self.recipe)
-            row.picture = stretch(film, self.recipe.stretch)
-            row.tensor = to_tensor(row.picture, self.recipe)
+            picture = stretch(film, self.recipe.stretch)
+            row.tensor = to_tensor(picture, self.recipe)
+        if row.request.explain is not None:  # else let go: a batch of large films would hold on to gigabytes
+            row.picture = picture
         row.warnings.extend(film.warnings)
 
-    def _predict(self, *rows: Row) -> None:
+    def _predict(self, rows: list[Row]) -> None:
         """tensor -> predict, all rows in one forward pass"""
-        with self._timed("predict"):
+        with isolation.timed("predict", self.observe):
             tensors = [row.tensor for row in rows if row.tensor is not None]
             for row, prediction in zip(rows, predict(self.network, torch.stack(tensors)), strict=True):
                 row.prediction = prediction
@@ -343,7 +337,7 @@ class Reader:
         asked, tensor, prediction = row.request.explain, row.tensor, row.prediction
         if asked is None or tensor is None or prediction is None:
             return
-        with self._timed("explain"):
+        with isolation.timed("explain", self.observe):
             row.explanation = explain(self.network, asked, tensor, prediction, row.picture)
 
     def _respond(self, row: Row) -> None:
@@ -358,8 +352,6 @@ class Reader:
                 predictions = predict(self.network, blank)
         picture = np.zeros((side, side), np.uint8)
         explain(self.network, Explain(), blank[0], predictions[0], picture)
-
-    # --- checks and care -------------------------------------------------------------------------
 
     def _check_options(self, request: Request) -> None:
         explain = request.explain
@@ -379,42 +371,3 @@ class Reader:
         if not torch.isfinite(tensor).all():
             raise BadRequest("a prepared tensor holds finite numbers only")
         return tensor.to(torch.float32)
-
-    def _batches(self, rows: list[Row]) -> Iterator[list[Row]]:
-        alive = [row for row in rows if row.error is None]
-        for start in range(0, len(alive), self.batch):
-            yield alive[start : start + self.batch]
-
-    def _each(self, rows: list[Row], step: Callable[..., None], pool: ThreadPoolExecutor | None = None) -> None:
-        alive = [[row] for row in rows if row.error is None]
-        mapping = pool.map if pool is not None and len(alive) > 1 else map
-        list(mapping(lambda row: self._guarded(row, step), alive))
-
-    def _guarded(self, rows: list[Row], step: Callable[..., None]) -> None:
-        """No exception of a step reaches other rows. Messages of foreign exceptions may quote patient data."""
-        try:
-            step(*rows)
-            return
-        except CxrError as known:
-            error = known
-        except MemoryError:
-            error = FilmTooLarge("the film needs more memory than there is")
-        except Exception as unknown:
-            log.error("row failed: %s in %s", type(unknown).__name__, step.__qualname__)
-            error = CxrError(f"internal error ({type(unknown).__name__})")
-        for row in rows:
-            row.error = error
-
-    def _timed(self, step: str) -> _Timer:
-        return _Timer(step, self.observe)
-
-
-class _Timer:
-    def __init__(self, step: str, observe: Callable[[str, float], None]) -> None:
-        self.step, self.observe = step, observe
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.observe(self.step, time.perf_counter() - self.start)

@@ -21,7 +21,8 @@ class GateThresholds:
     min_contrast: float = 0.02
     """Width between the stretch percentiles as a share of the display range; below it the film is blank."""
     max_distance: float = 1e9
-    """Distance to the training films in feature space; fitted at 99 % acceptance of validation films; never reached until then."""
+    """Distance to the training films in feature space, fitted at 99 % acceptance of validation films.
+    The default is never reached."""
 
 
 @dataclass(frozen=True)
