@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import textwrap
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -80,7 +85,9 @@ def test_the_archive_holds_the_code_of_this_checkout() -> None:
     with zipfile.ZipFile(ROOT / "model_store/cxr.mar") as archive:
         shipped = {name: archive.read(name) for name in archive.namelist()}
     own = [*(ROOT / "handler").rglob("*.py"), *(ROOT / "handler").glob("model-config*.yaml")]
-    stale = [path.name for path in own if shipped.get(path.relative_to(ROOT / "handler").as_posix()) != path.read_bytes()]
+    stale = [
+        path.name for path in own if shipped.get(path.relative_to(ROOT / "handler").as_posix()) != path.read_bytes()
+    ]
     assert stale == []
 
 
@@ -159,6 +166,57 @@ def test_make_train_and_archive_make_a_servable_archive(tmp_path: Path) -> None:
     assert archived.returncode == 0, archived.stderr
     with zipfile.ZipFile(tmp_path / "tiny.mar") as archive:
         assert {"MAR-INF/MANIFEST.json", "model.pt", "xray_handler.py", "cxr/reading.py"} <= set(archive.namelist())
+
+
+def test_make_serve_shows_a_film_and_ends_with_its_signal(tmp_path: Path) -> None:
+    command = [
+        "make",
+        "--no-print-directory",
+        "serve",
+        f"VENV={sys.prefix}",
+        "PORT_OFFSET=1911",
+        f"RUN_FOLDER={tmp_path}",
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as served:
+        assert served.stdout is not None
+        shown = "".join(iter_until(served.stdout, "curl "))
+        children = psutil.Process(served.pid).children(recursive=True)
+        os.killpg(served.pid, signal.SIGINT)  # Ctrl-C goes to the whole group of the terminal
+        served.wait(timeout=120)
+    assert '"notice": "Research use only. Not for diagnosis."' in shown and "Over gRPC" in shown
+    assert max(Image.open(tmp_path / "overlay.png").size) == 1024
+    assert len(children) >= 4, "make's child, Java and three workers were there"
+    assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def iter_until(lines: IO[str], word: str) -> Iterator[str]:
+    for line in lines:
+        yield line
+        if word in line:
+            return
+
+
+def test_make_test_runs_pytest() -> None:
+    done = make("test", "ARGS=--collect-only -q tests/test_readme.py")
+    assert done.returncode == 0, done.stderr
+    assert "test_make_test_runs_pytest" in done.stdout
+
+
+def test_make_format_leaves_this_checkout_as_it_is_and_clean_leaves_no_cache(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file() and not name.endswith(".mar"):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    before = {path: path.read_bytes() for path in copy.rglob("*.py")}
+    done = subprocess.run(["make", "format", f"VENV={sys.prefix}"], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in copy.rglob("*.py")} == before
+    (copy / "handler" / "__pycache__").mkdir()
+    cleaned = subprocess.run(["make", "clean", f"VENV={sys.prefix}"], cwd=copy, capture_output=True, text=True)
+    assert cleaned.returncode == 0, cleaned.stderr
+    assert list(copy.rglob("__pycache__")) == [] and not (copy / "run").exists()
 
 
 def test_make_check_finds_nothing() -> None:

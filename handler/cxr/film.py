@@ -77,3 +77,8 @@ class Film:
         brightest = int(np.searchsorted(np.cumsum(counts[::-1]), total * (100 - high) / 100, side="right"))
         last = len(order) - 1
         return float(self.tone[order[min(darkest, last)]]), float(self.tone[order[max(last - brightest, 0)]])
+
+    def levels_between(self, low: float, high: float) -> int:
+        """Number of different display values from `low` to `high` that occur in the film."""
+        occurring = self.tone[self.histogram > 0]
+        return len(np.unique(occurring[(occurring >= low) & (occurring <= high)]))

@@ -74,7 +74,8 @@ def inspect_pixels(film: Film, recipe: Recipe) -> Verdict | None:
     if film.colour > gate.max_colour:
         return Verdict(film.colour, gate.max_colour, "colour")
     low, high = film.percentiles(*recipe.stretch)
-    if high - low < gate.min_contrast:
+    # A 10-bit film in a 16-bit file spans little of the range too, but in many levels.
+    if high - low < gate.min_contrast and film.levels_between(low, high) < gate.min_levels:
         return Verdict(high - low, gate.min_contrast, "blank")
     return None
 

