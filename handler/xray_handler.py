@@ -17,9 +17,13 @@ import torch
 from cxr import envelope, network
 from cxr.reading import Reader, Row
 from cxr.settings import Settings
+from ts.metrics.metric_cache_errors import MetricsCacheKeyError
 from ts.metrics.metric_type_enum import MetricTypes
 
 log = logging.getLogger(__name__)
+
+NO_LABEL = "none"
+"""Class of a row that got none. TorchServe drops a sample with an empty dimension."""
 
 
 class XrayHandler:
@@ -77,22 +81,26 @@ class XrayHandler:
         self._metric("cxr_busy_seconds_total", MetricTypes.COUNTER, seconds)
         self._metric("cxr_batches_total", MetricTypes.COUNTER, 1, str(len(asked)))
         outcomes = Counter(_outcome(row) for row in rows)
-        outcomes.update(str(entry.error.status) + ":" for entry in asked if entry.error is not None)
+        outcomes.update((str(entry.error.status), NO_LABEL) for entry in asked if entry.error is not None)
         for outcome, count in outcomes.items():
-            self._metric("cxr_rows_total", MetricTypes.COUNTER, count, *outcome.split(":"))
+            self._metric("cxr_rows_total", MetricTypes.COUNTER, count, *outcome)
         for row in rows:
             if row.answer.get("decision") == "reject":
                 self._metric("cxr_gate_rejections_total", MetricTypes.COUNTER, 1, row.answer["gate"]["reason"])
 
     def _metric(self, name: str, kind: MetricTypes, value: float, *dimensions: str) -> None:
-        self.metrics.get_metric(name, kind).add_or_update(value, [self.name, *dimensions])
+        try:
+            metric = self.metrics.get_metric(name, kind)
+        except MetricsCacheKeyError:  # TorchServe runs with another metrics.yaml: films are answered all the same
+            return
+        metric.add_or_update(value, [self.name, *dimensions])
 
 
-def _outcome(row: Row) -> str:
+def _outcome(row: Row) -> tuple[str, str]:
     """Decision or error status, and class: the dimensions of cxr_rows_total."""
     if row.error is not None:
-        return f"{row.error.status}:"
-    return f"{row.answer['decision']}:{row.answer['prediction']}"
+        return str(row.error.status), NO_LABEL
+    return row.answer["decision"], row.answer["prediction"]
 
 
 def _phrase(status: int) -> str:

@@ -73,13 +73,13 @@ def _run_archiver(model: Path, version: str, folder: Path) -> Path:
 
 
 def _normalise(source: Path, target: Path) -> None:
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new:
+    """Stored, not deflated: other builds of zlib compress to other bytes, and weights hardly shrink."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in sorted(name for name in old.namelist() if not name.endswith("/")):
             data = old.read(name)
             if name == MANIFEST:
                 data = _undated(data)
             entry = zipfile.ZipInfo(name, EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             new.writestr(entry, data)
 

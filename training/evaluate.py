@@ -1,4 +1,7 @@
-"""Figures of one trained network on one part of the data, each with its interval."""
+"""Figures of one trained network on one part of the data, each with its interval.
+
+A thousand bootstrap samples of five figures: in numpy a second, by scikit-learn's functions most of a minute.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 RESAMPLES = 1000
 ECE_BINS = 15
@@ -29,31 +32,48 @@ def expected_calibration_error(classes: NDArray[np.int64], probabilities: NDArra
 
 
 def _accuracy(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    return float(accuracy_score(classes, probabilities.argmax(axis=1)))
+    return float((probabilities.argmax(axis=1) == classes).mean())
 
 
-def _f1(average: str) -> Figure:
-    def figure(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-        labels = range(probabilities.shape[1])
-        predicted = probabilities.argmax(axis=1)
-        return float(f1_score(classes, predicted, labels=labels, average=average, zero_division=0))
+def _f1(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """F1 and support of each class."""
+    count = probabilities.shape[1]
+    pairs = np.bincount(classes * count + probabilities.argmax(axis=1), minlength=count * count)
+    confusion = pairs.reshape(count, count)  # rows true
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    return 2 * confusion.diagonal() / np.maximum(1, support + predicted), support
 
-    return figure
+
+def _macro_f1(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    return float(_f1(classes, probabilities)[0].mean())
 
 
-def _auc(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    if len(np.unique(classes)) < probabilities.shape[1]:
+def _weighted_f1(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    f1, support = _f1(classes, probabilities)
+    return float((f1 * support).sum() / support.sum())
+
+
+def _macro_auc(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """One against the rest, mean over classes; not a number where a class has no film."""
+    areas = [_auc(classes == index, column) for index, column in enumerate(probabilities.T)]
+    return float(np.mean(areas))
+
+
+def _auc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """Share of pairs (positive, negative) in the right order, ties half (Hanley and McNeil 1982)."""
+    negatives = np.sort(scores[~positive])
+    if len(negatives) in (0, len(scores)):
         return float("nan")
-    if probabilities.shape[1] == 2:
-        return float(roc_auc_score(classes, probabilities[:, 1]))
-    return float(roc_auc_score(classes, probabilities, multi_class="ovr"))
+    below = np.searchsorted(negatives, scores[positive], "left")
+    not_above = np.searchsorted(negatives, scores[positive], "right")
+    return float((below + not_above).mean() / 2 / len(negatives))
 
 
 FIGURES: dict[str, Figure] = {
     "accuracy": _accuracy,
-    "macro_f1": _f1("macro"),
-    "weighted_f1": _f1("weighted"),
-    "macro_auc": _auc,
+    "macro_f1": _macro_f1,
+    "weighted_f1": _weighted_f1,
+    "macro_auc": _macro_auc,
     "ece": expected_calibration_error,
 }
 

@@ -1,22 +1,41 @@
-"""Leaf: the size a compressed picture announces, read from its first bytes.
+"""Leaf: what a compressed picture announces, read from its headers.
 
-A decoder takes memory for what the codestream says, whatever the DICOM header around it says:
-both have to be known before anything is decoded.
+A decoder takes memory and time for what the codestream says, whatever the DICOM header around it says:
+both have to be known before anything is decoded. Where a decoder could understand a header differently
+from this file, the header counts as unreadable.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from math import ceil
 from typing import NamedTuple
 
-SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
+# ITU-T T.81 table B.1
+SOI, EOI, SOS, APP0, APP1, APP14, APP15, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-"""ITU-T T.81 table B.1 without DHT, JPG and DAC."""
+"""Without DHT, JPG and DAC."""
+WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, SOS)}
+"""Stuffing, TEM, RST, SOI and EOI: two bytes, nothing behind them to jump over."""
 LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}
 JPEG_LS_FRAME = 0xF7
 """ITU-T T.87 C.1.1: SOF55."""
-J2K_START = b"\xff\x4f\xff\x51"
-"""ITU-T T.800 A.4.1, A.5.1: SOC followed by SIZ."""
+MAX_SCANS = 64
+"""Every scan of a progressive JPEG goes over the whole picture; encoders write about ten."""
+EXIF = b"Exif\0\0"
+
+# TIFF 6.0
+TIFF_SHORT, ORIENTATION = 3, 274
+
+# ITU-T T.800 table A.2
+SOC, SOT, SOD, EOC, SIZ, COD, COC = 0xFF4F, 0xFF90, 0xFF93, 0xFFD9, 0xFF51, 0xFF52, 0xFF53
+J2K_START = struct.pack(">2H", SOC, SIZ)
+CUSTOM_PRECINCTS = 1
+"""Bit of Scod and Scoc, table A.13."""
+MAX_TILES = 1 << 10
+MAX_PIECES = 1 << 19
+"""Code blocks and precincts, times layers: a decoder keeps records of each. A 5000 x 5000 film has about 8,000."""
 
 
 class Frame(NamedTuple):
@@ -27,38 +46,167 @@ class Frame(NamedTuple):
     samples: int
     precision: int
     lossless: bool
+    excessive: bool
+    """Cut into more scans, tiles, precincts or layers than any film: an attack on a decoder's memory or time."""
 
 
-def jpeg_frame(data: bytes) -> Frame | None:
-    """Of a JPEG (ITU-T T.81) or JPEG-LS (T.87) stream; None if no frame header is found."""
+# --- JPEG and JPEG-LS ------------------------------------------------------------------------------
+
+
+class Segment(NamedTuple):
+    """A marker segment: `data[start:end]` with its marker and length."""
+
+    marker: int
+    start: int
+    end: int
+
+
+def jpeg_segments(data: bytes) -> Iterator[Segment]:
+    """Those before the first scan, the last one reaching from SOS to the end; ends early at anything odd."""
     position = 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            return None
+    while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:  # fill byte
             position += 1
             continue
-        if marker in START_OF_FRAME or marker == JPEG_LS_FRAME:
-            return _frame_header(data, position, marker)
-        if marker in (EOI, SOS):
-            return None
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker in WITHOUT_LENGTH:
+            return
+        if marker == SOS:
+            yield Segment(SOS, position, len(data))
+            return
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        yield Segment(marker, position, end)
+        position = end
+
+
+def jpeg_frame(data: bytes) -> Frame | None:
+    """Of a JPEG (ITU-T T.81) or JPEG-LS (T.87) stream; None if no frame header is found."""
+    for segment in jpeg_segments(data):
+        if segment.marker in START_OF_FRAME or segment.marker == JPEG_LS_FRAME:
+            return _frame_header(data, segment)
     return None
 
 
-def _frame_header(data: bytes, position: int, marker: int) -> Frame | None:
-    if position + 10 > len(data):
+def _frame_header(data: bytes, segment: Segment) -> Frame | None:
+    if segment.start + 10 > len(data):
         return None
-    precision, rows, columns, samples = struct.unpack_from(">BHHB", data, position + 4)
-    return Frame(rows, columns, samples, precision, marker in LOSSLESS or marker == JPEG_LS_FRAME)
+    precision, rows, columns, samples = struct.unpack_from(">BHHB", data, segment.start + 4)
+    lossless = segment.marker in LOSSLESS or segment.marker == JPEG_LS_FRAME
+    excessive = data.count(bytes((0xFF, SOS))) > MAX_SCANS
+    return Frame(rows, columns, samples, precision, lossless, excessive)
+
+
+def jpeg_without_metadata(data: bytes) -> tuple[bytes, bytes]:
+    """The JPEG with nothing but what its pixels need (JFIF and Adobe headers stay), and its EXIF block.
+
+    Thumbnails, profiles and previews of any size and nesting never reach a parser. No EXIF: empty.
+    """
+    segments = list(jpeg_segments(data))
+    kept = b"".join(data[part.start : part.end] for part in segments if not _is_metadata(part.marker))
+    blocks = (data[part.start + 4 : part.end] for part in segments if part.marker == APP1)
+    exif = next((block[len(EXIF) :] for block in blocks if block.startswith(EXIF)), b"")
+    return data[:2] + kept, exif
+
+
+def _is_metadata(marker: int) -> bool:
+    return marker == COM or (APP0 < marker <= APP15 and marker != APP14)
+
+
+# --- TIFF, and EXIF, which is one ------------------------------------------------------------------
+
+
+def tiff_directory(data: bytes) -> dict[int, tuple[int, int]]:
+    """Number and (first) value or offset of the values of each tag in the first directory, as far as it can be read."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4], "<")
+    entries: dict[int, tuple[int, int]] = {}
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        for position in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, values = struct.unpack_from(f"{order}HHI", data, position)
+            layout = f"{order}H" if kind == TIFF_SHORT else f"{order}I"
+            entries[tag] = values, struct.unpack_from(layout, data, position + 8)[0]
+    except struct.error:
+        pass
+    return entries
+
+
+def orientation(exif: bytes) -> int:
+    """EXIF 2.32, 4.6.4 A, tag 274: 1..8; 1, upright, where none can be read."""
+    _, value = tiff_directory(exif).get(ORIENTATION, (1, 1))
+    return value if 1 <= value <= 8 else 1
+
+
+# --- JPEG 2000 -------------------------------------------------------------------------------------
+
+
+def j2k_codestream(data: bytes) -> bytes:
+    """The bare codestream, taken out of its JP2 boxes where there are any (PS3.5 A.4.4 forbids them)."""
+    return data[max(data.find(J2K_START), 0) :]
 
 
 def j2k_frame(data: bytes) -> Frame | None:
-    """Of a JPEG 2000 codestream (ITU-T T.800 A.5.1), bare or in a JP2 box."""
-    start = data.find(J2K_START)
-    if start < 0 or start + 43 > len(data):
+    """Of a JPEG 2000 codestream (ITU-T T.800 annex A); None if it is no such, or incomplete."""
+    try:
+        return _j2k_frame(data)
+    except (struct.error, ZeroDivisionError, IndexError):
         return None
-    width, height, left, top = struct.unpack_from(">4I", data, start + 8)
-    samples, precision = struct.unpack_from(">HB", data, start + 40)
-    return Frame(height - top, width - left, samples, (precision & 0x7F) + 1, lossless=False)
+
+
+def _j2k_frame(data: bytes) -> Frame | None:
+    if not data.startswith(J2K_START):
+        return None
+    right, lower, left, top, tile_width, tile_height, tile_left, tile_top = struct.unpack_from(">8I", data, 8)
+    samples, precision = struct.unpack_from(">HB", data, 40)
+    tiles = ceil((right - tile_left) / tile_width) * ceil((lower - tile_top) / tile_height)
+    frame = Frame(lower - top, right - left, samples, (precision & 0x7F) + 1, False, tiles > MAX_TILES)
+    if frame.excessive:
+        return frame
+    present: set[int] = set()
+    pieces, layers = 0, 1
+    for marker, start, tile in _j2k_segments(data):
+        if marker == SOT:
+            present.add(tile)
+        elif marker == COD:
+            layers = max(layers, int.from_bytes(data[start + 6 : start + 8], "big"))
+            pieces = max(pieces, _pieces(frame, data, data[start + 4], start + 9))
+        elif marker == COC:  # the component's index takes two bytes where there are many
+            wide = samples > 256
+            pieces = max(pieces, _pieces(frame, data, data[start + 5 + wide], start + 6 + wide))
+    if len(present) != tiles:
+        return None
+    return frame._replace(excessive=pieces * layers > MAX_PIECES)
+
+
+def _j2k_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, tile) of the main header, tile -1, and of every tile-part header; struct.error if broken."""
+    position, tile, next_part = 2, -1, 0
+    while position + 4 <= len(data):
+        marker, length = struct.unpack_from(">2H", data, position)
+        if marker == EOC:
+            return
+        if marker == SOD:
+            position = next_part
+            continue
+        if not SIZ - 1 <= marker <= SOT or length < 2:
+            raise struct.error("not a marker segment")
+        if marker == SOT:
+            tile, part = struct.unpack_from(">HI", data, position + 4)
+            next_part = position + part if part else len(data) - 2  # 0: up to EOC
+            if not position + 12 <= next_part <= len(data) - 2:
+                raise struct.error("tile-part outside the codestream")
+        yield marker, position, tile
+        position += 2 + length
+
+
+def _pieces(frame: Frame, data: bytes, style: int, at: int) -> int:
+    """Code blocks and precincts of the picture under the coding style at `data[at:]` (tables A.15, A.20, A.21)."""
+    levels, block_width, block_height = struct.unpack_from(">3B", data, at)
+    pieces = 0
+    for level in range(levels + 1):  # from the smallest resolution up
+        size = data[at + 5 + level] if style & CUSTOM_PRECINCTS else 0xFF
+        columns, rows = (side / (1 << (levels - level)) for side in (frame.columns, frame.rows))
+        wide, high = 1 << (size & 0xF), 1 << (size >> 4)
+        pieces += ceil(columns / wide) * ceil(rows / high)
+        pieces += ceil(columns / min(wide, 4 << block_width)) * ceil(rows / min(high, 4 << block_height))
+    return pieces * frame.samples

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import warnings
 import zlib
 from collections.abc import Callable
@@ -26,12 +27,12 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.filereader import dcmread, read_dataset
-from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.processing import apply_color_lut, convert_color_space
 from pydicom.pixels.utils import pixel_array
 from pydicom.tag import Tag
 
-from cxr.codestream import Frame, j2k_frame, jpeg_frame
-from cxr.errors import CxrError, MultiFrame, NotAFilm, UnreadableImage, UnsupportedEncoding
+from cxr.codestream import Frame, j2k_codestream, j2k_frame, jpeg_frame
+from cxr.errors import CxrError, FilmTooLarge, MultiFrame, NotAFilm, UnreadableImage, UnsupportedEncoding
 from cxr.film import Film, Limits
 from cxr.picture import chroma
 
@@ -57,19 +58,29 @@ Codec = Callable[[bytes], NDArray[Any]]
 JPEG_FAMILY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
+LOSSY_JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
 # libjpeg-turbo, CharLS and OpenJPEG; pydicom's own plugins refuse 12-bit JPEG or are slower.
 CODECS: dict[str, tuple[Codec, Callable[[bytes], Frame | None]]] = {
     **dict.fromkeys(JPEG_FAMILY, (imagecodecs.jpeg8_decode, jpeg_frame)),
     **dict.fromkeys(JPEG_LS, (imagecodecs.jpegls_decode, jpeg_frame)),
     **dict.fromkeys(JPEG_2000, (imagecodecs.jpeg2k_decode, j2k_frame)),
 }
-NATIVE_OR_RLE = {
+NATIVE = {
     uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
-    uid.DeflatedExplicitVRLittleEndian, uid.RLELossless,
+    uid.DeflatedExplicitVRLittleEndian,
 }  # fmt: skip
 END_OF_IMAGE = b"\xff\xd9"
-RLE_EXPANSION = 64
-"""A PackBits run turns 2 bytes into at most 128 (PS3.5 G.3.1)."""
+PIXELS = {Tag("PixelData"), Tag("FloatPixelData"), Tag("DoubleFloatPixelData")}
+SEQUENCES = {Tag("ModalityLUTSequence"), Tag("VOILUTSequence")}
+MAX_VALUE = 1 << 18
+"""Bytes of one element that is no pixel data: a LUT of 65,536 entries of 16 bits has half of it."""
+MAX_SEQUENCE = 1 << 20
+MAX_READS = 100_000
+"""pydicom reads two or three times for an element or item, and makes objects of a kilobyte for items."""
+KNOWN_PHOTOMETRIC = {
+    "RGB", "PALETTE COLOR", "HSV", "ARGB", "CMYK", "XYB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420",
+    "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT",
+}  # fmt: skip
 
 
 def is_dicom(data: bytes) -> bool:
@@ -102,15 +113,37 @@ def read_dicom(data: bytes, limits: Limits) -> Film:
 # --- data set --------------------------------------------------------------------------------------
 
 
+class _Metered(io.BytesIO):
+    """A stream that ends the parsing of millions of elements or items, each of which costs memory and time."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise FilmTooLarge("the DICOM object has more elements than any film")
+        return super().read(size)
+
+
 def _parse(data: bytes, limits: Limits) -> Dataset:
-    stream = io.BytesIO(data)
+    dataset = _read(data, limits)
+    for tag in dataset.keys() - PIXELS:
+        value = dataset.get_item(tag).value
+        longest = MAX_SEQUENCE if tag in SEQUENCES else MAX_VALUE
+        if isinstance(value, bytes) and len(value) > longest:
+            raise FilmTooLarge(f"the element {tag} has {len(value):,} bytes; the limit is {longest:,}")
+    return dataset
+
+
+def _read(data: bytes, limits: Limits) -> Dataset:
+    stream = _Metered(data)
     stream.seek(PREAMBLE + 4)
     # PS3.10 7.1: group 0002 is always explicit little endian; reading stops at the first other group.
     meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
-        return dcmread(io.BytesIO(data), specific_tags=list(WANTED))
+        return dcmread(_Metered(data), specific_tags=list(WANTED))
     inflated = _inflate(data[stream.tell() :], limits)
-    dataset = read_dataset(io.BytesIO(inflated), False, True, specific_tags=[Tag(name) for name in WANTED])
+    dataset = read_dataset(_Metered(inflated), False, True, specific_tags=[Tag(name) for name in WANTED])
     dataset.file_meta = FileMetaDataset(meta)
     return dataset
 
@@ -145,7 +178,13 @@ def _check(ds: Dataset, limits: Limits) -> None:
 
 
 def _sop_class(ds: Dataset) -> str:
-    return uid.UID(ds.get("SOPClassUID") or "").name or "an object without SOP class"
+    return _name(ds.get("SOPClassUID")) or "an object without SOP class"
+
+
+def _name(given: Any) -> str:
+    """A UID's name, the UID itself where it has none; what is no UID may be anything, a patient's name too."""
+    known = uid.UID(str(given or ""))
+    return known.name if known.is_valid else ""
 
 
 def _high_bit(ds: Dataset) -> int:
@@ -160,51 +199,65 @@ def _to_film(ds: Dataset, limits: Limits) -> Film:
     if pixels.shape[:2] != (ds.Rows, ds.Columns):
         raise UnreadableImage("the decoded picture has not the size that its header says")
     if pixels.ndim == 3:
-        return _colour_film(pixels)
+        return _colour_film(pixels >> max(int(ds.BitsStored) - 8, 0))
     if ds.PhotometricInterpretation == "PALETTE COLOR":
-        return _colour_film(apply_color_lut(pixels, ds))
+        palette = apply_color_lut(pixels, ds)
+        return _colour_film(palette >> (8 if palette.dtype == np.uint16 else 0))
     if ds.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
-        raise UnsupportedEncoding(f"photometric interpretation {_short(ds.PhotometricInterpretation)}")
+        given = ds.PhotometricInterpretation if ds.PhotometricInterpretation in KNOWN_PHOTOMETRIC else "unknown"
+        raise UnsupportedEncoding(f"photometric interpretation {given} of one sample")
     return _grey_film(_levels(pixels, ds), ds)
-
-
-def _short(text: Any) -> str:
-    return str(text)[:16]
 
 
 def _decode(ds: Dataset, limits: Limits) -> NDArray[Any]:
     """Stored values (rows, columns), or RGB (rows, columns, 3)."""
     syntax = ds.file_meta.TransferSyntaxUID
-    if syntax in CODECS:
-        return _decode_frame(ds, limits, *CODECS[syntax])
-    if syntax not in NATIVE_OR_RLE:
-        raise UnsupportedEncoding(f"transfer syntax {uid.UID(syntax).name} is not decoded here")
+    if syntax in NATIVE:
+        return pixel_array(ds, raw=ds.SamplesPerPixel == 1)
     if syntax == uid.RLELossless:
-        _check_rle(ds)
-    return pixel_array(ds, raw=ds.SamplesPerPixel == 1)
+        pixels = _decode_rle(ds)
+    elif syntax in CODECS:
+        pixels = _decode_frame(ds, limits, *CODECS[syntax])
+    else:
+        raise UnsupportedEncoding(f"transfer syntax {_name(syntax) or 'unknown'} is not decoded here")
+    # libjpeg gives RGB whatever the file holds, JPEG 2000's own transforms (YBR_ICT, YBR_RCT) are undone too
+    if syntax not in LOSSY_JPEG and ds.PhotometricInterpretation in ("YBR_FULL", "YBR_FULL_422"):
+        return convert_color_space(pixels, ds.PhotometricInterpretation, "RGB")
+    return pixels
 
 
 def _decode_frame(
     ds: Dataset, limits: Limits, codec: Codec, announced: Callable[[bytes], Frame | None]
 ) -> NDArray[Any]:
     data = next(generate_frames(ds.PixelData, number_of_frames=1))
+    if announced is j2k_frame:
+        data = j2k_codestream(data)
     frame = announced(data)
     if frame is None:
-        raise UnreadableImage("the compressed frame has no readable header")
+        raise UnreadableImage("the compressed frame has no readable header, or is incomplete")
     limits.check_pixels(frame.rows, frame.columns)
+    if frame.excessive:
+        raise FilmTooLarge("the compressed frame is cut into more pieces than any film")
     if (frame.rows, frame.columns, frame.samples) != (ds.Rows, ds.Columns, ds.SamplesPerPixel):
         raise UnreadableImage("the compressed frame and the DICOM header contradict each other")
+    if frame.precision > ds.BitsAllocated:
+        raise UnreadableImage("the compressed frame has more bits than the DICOM header allocates")
     if END_OF_IMAGE not in data[-16:]:  # a decoder would fill the missing part with grey
         raise UnreadableImage("the compressed frame is truncated")
     return codec(data)
 
 
-def _check_rle(ds: Dataset) -> None:
-    """A frame that expands to far more than the film is an attack; one that cannot fill it is cut off."""
+def _decode_rle(ds: Dataset) -> NDArray[Any]:
+    """PS3.5 annex G: planes of bytes, unpacked into what the film takes and no more."""
+    shape = (int(ds.SamplesPerPixel), int(ds.Rows), int(ds.Columns))
+    dtype = np.dtype("<u2" if ds.BitsAllocated == 16 else "u1")
+    size = math.prod(shape) * dtype.itemsize
     data = next(generate_frames(ds.PixelData, number_of_frames=1))
-    expected = ds.Rows * ds.Columns * ds.SamplesPerPixel * ds.BitsAllocated // 8
-    if len(data) * RLE_EXPANSION < expected:
+    unpacked = imagecodecs.dicomrle_decode(data, dtype, out=size)
+    if len(unpacked) != size:
         raise UnreadableImage("the RLE frame is truncated")
+    planes = np.frombuffer(unpacked, dtype).reshape(shape)
+    return planes[0] if len(planes) == 1 else np.moveaxis(planes, 0, -1)
 
 
 def _levels(pixels: NDArray[Any], ds: Dataset) -> NDArray[Any]:
@@ -342,8 +395,8 @@ def window(values: NDArray[np.float64], centre: float, width: float, function: s
 def _lookup(values: NDArray[np.float64], item: Dataset, ds: Dataset) -> NDArray[np.float64]:
     """LUT Descriptor and LUT Data, PS3.3 C.11.1.1.1 and C.11.2.1.1; values outside take the end entries."""
     count, first, bits = (int(number) for number in item.LUTDescriptor)
-    count = count or 1 << 16
-    if ds.PixelRepresentation == 1 and first >= 1 << 15:  # read as US, meant as SS
+    count = count % (1 << 16) or 1 << 16  # read as SS with the second number, always meant as US
+    if first >= 1 << 15 and values.min() < 0:  # read as US, meant as SS
         first -= 1 << 16
     table = _lut_data(item, ds, bits, count)
     index = np.clip(values - first, 0, len(table) - 1).astype(np.int64)
@@ -351,6 +404,8 @@ def _lookup(values: NDArray[np.float64], item: Dataset, ds: Dataset) -> NDArray[
 
 
 def _lut_data(item: Dataset, ds: Dataset, bits: int, count: int) -> NDArray[np.float64]:
+    if len(item.get_item("LUTData").value or b"") > MAX_VALUE:  # raw yet: pydicom makes a number object of each entry
+        raise ValueError("LUT Data is longer than any LUT")
     data = item.LUTData
     if isinstance(data, bytes):
         packed = bits <= 8 and len(data) in (count, count + 1)  # 8-bit entries, two to a word
@@ -367,8 +422,6 @@ def _lut_data(item: Dataset, ds: Dataset, bits: int, count: int) -> NDArray[np.f
 
 
 def _colour_film(rgb: NDArray[Any]) -> Film:
-    """(rows, columns, 3) of 8 or 16 bits to luminance, ITU-R BT.601-7, with its chroma for the gate."""
-    if rgb.dtype != np.uint8:
-        rgb = (rgb.astype(np.uint16) >> 8).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(rgb), "RGB")
+    """(rows, columns, 3), values up to 255, to luminance, ITU-R BT.601-7, with its chroma for the gate."""
+    image = Image.fromarray(np.ascontiguousarray(rgb.astype(np.uint8)), "RGB")
     return Film(np.asarray(image.convert("L")), np.linspace(0, 1, 256), colour=chroma(image))

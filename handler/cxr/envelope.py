@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cxr import attribution, open_inference
+from cxr.dicom import is_dicom
 from cxr.errors import BadRequest, CxrError
+from cxr.picture import sniff
 from cxr.reading import Explain, Request, Row
 from cxr.recipe import Recipe
 
@@ -31,13 +33,16 @@ YES, NO = ("1", "true", "yes"), ("", "0", "false", "no")
 MAX_REQUEST_ID = 128
 
 
+Kind = Literal["json", "png", "v2"]
+
+
 @dataclass(frozen=True)
 class Asked:
     """One row, taken apart: n films for v2, one otherwise, none where `error` says why."""
 
     request_id: str
     requests: tuple[Request, ...] = ()
-    kind: Literal["json", "png", "v2"] = "json"
+    kind: Kind = "json"
     error: CxrError | None = None
 
 
@@ -63,16 +68,17 @@ def unwrap(row: Mapping[str, Any], headers: Mapping[str, Any], server_id: str, r
     """
     headers = {str(name).lower(): value for name, value in headers.items()}
     request_id = _request_id(row, headers) or server_id
-    kind: Literal["json", "png", "v2"] = "json"
+    kind: Kind = "json"
     try:
-        body = _body(row)
-        if isinstance(body, dict):
+        name, body = _body(row)
+        document = body if isinstance(body, dict) else _json(body)
+        if open_inference.is_infer_request(document) or _is_json_of_none(body, name, headers):
             kind = "v2"
-            infer = open_inference.parse(body, request_id, recipe)
-            return Asked(infer.id, infer.requests, kind)
+            request_id = _clean(open_inference.id_of(document)) or request_id
+            return Asked(request_id, open_inference.parse(document, request_id, recipe), kind)
         kind = _kind(headers)
-        explain = _explain(_options(row, headers), by_path=_is_yes(headers.get("explain")))
-        return Asked(request_id, (Request(body, request_id, explain),), kind)
+        explain = _explain(_options(row, headers), kind, by_path=_is_yes(headers.get("explain")))
+        return Asked(request_id, (Request(_bytes(body), request_id, explain),), kind)
     except CxrError as error:
         return Asked(request_id, (), kind, error)
     except Exception as error:
@@ -80,20 +86,27 @@ def unwrap(row: Mapping[str, Any], headers: Mapping[str, Any], server_id: str, r
         return Asked(request_id, (), kind, CxrError(f"internal error ({type(error).__name__})"))
 
 
-def _body(row: Mapping[str, Any]) -> bytes | dict[str, Any]:
-    """The encoded film, or the JSON of a v2 request."""
+def _body(row: Mapping[str, Any]) -> tuple[str, bytes | dict[str, Any]]:
+    """Its field's name, and the encoded film or the JSON of a v2 request."""
     name = next((name for name in BODY_NAMES if name in row), None)
     if name is None:
         raise BadRequest("no film: send its bytes as the body, or as the field `data`")
     body = row[name]
     if isinstance(body, str):
         body = body.encode()
-    document = body if isinstance(body, dict) else _json(bytes(body))
-    return document if open_inference.is_infer_request(document) else _bytes(body)
+    return name, body if isinstance(body, dict) else _bytes(body)
 
 
 def _bytes(body: Any) -> bytes:
     return json.dumps(body).encode() if isinstance(body, (dict, list)) else bytes(body)
+
+
+def _is_json_of_none(body: bytes | dict[str, Any], name: str, headers: Mapping[str, Any]) -> bool:
+    """Announced as JSON, and neither an image nor a v2 request: a v2 request gone wrong."""
+    part = headers.get(name)
+    announced = part.get("content-type") if isinstance(part, Mapping) else None
+    image = isinstance(body, bytes) and (is_dicom(body) or sniff(body) is not None)
+    return announced == "application/json" and not image
 
 
 def _json(body: bytes) -> Any:
@@ -125,18 +138,18 @@ def _is_yes(value: Any) -> bool:
     return str(value).strip().lower() in YES
 
 
-def _explain(options: Mapping[str, str], *, by_path: bool) -> Explain | None:
+def _explain(options: Mapping[str, str], kind: Kind, *, by_path: bool) -> Explain | None:
     wanted = options.get("explain", "").strip().lower()
-    if wanted in NO and not by_path:
+    if wanted in NO and not by_path and kind != "png":
         return None
     overlay = options.get("overlay", "true").strip().lower()
     if overlay not in YES + NO:
         raise BadRequest("the option overlay is true or false")
     method = attribution.DEFAULT if wanted in YES + NO else wanted
-    return Explain(method, options.get("target") or None, overlay in YES)
+    return Explain(method, options.get("target") or None, overlay in YES or kind == "png")
 
 
-def _kind(headers: Mapping[str, Any]) -> Literal["json", "png"]:
+def _kind(headers: Mapping[str, Any]) -> Kind:
     path = str(headers.get("url_path") or "")
     if path and path != OVERLAY_PATH:
         raise BadRequest(f"unknown path; known below the version: {OVERLAY_PATH}")
@@ -144,8 +157,13 @@ def _kind(headers: Mapping[str, Any]) -> Literal["json", "png"]:
 
 
 def _request_id(row: Mapping[str, Any], headers: Mapping[str, Any]) -> str | None:
-    given = _text(row.get("request_id") or headers.get(HEADER_PREFIX + "request-id") or "")
-    return given[:MAX_REQUEST_ID] if given.isprintable() else None
+    return _clean(row.get("request_id") or headers.get(HEADER_PREFIX + "request-id"))
+
+
+def _clean(given: Any) -> str | None:
+    """A sender's id, bounded: it stands in every answer, and an answer over TorchServe's limit kills the worker."""
+    text = _text(given)[:MAX_REQUEST_ID] if isinstance(given, (str, bytes, bytearray)) else ""
+    return text if text.isprintable() else None
 
 
 # --- out -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,10 @@ class Novelty(nn.Module):
     it shows their direction. Kept as distance = |whitened(z) - whitened(mean_c)|. Until `fit` it is 0.
     """
 
-    centre: Tensor
-    whitening: Tensor
-    means: Tensor
+    if TYPE_CHECKING:  # torch.jit.script reads annotations and cannot resolve these
+        centre: Tensor
+        whitening: Tensor
+        means: Tensor
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()

@@ -12,7 +12,6 @@ import binascii
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,42 +25,49 @@ MAX_FILMS = 16
 NO_PROBABILITY = -1.0
 
 
-@dataclass(frozen=True)
-class InferRequest:
-    """One ModelInferRequest: n films in one row of TorchServe's batch."""
-
-    id: str
-    requests: tuple[Request, ...]
-
-
 def is_infer_request(body: Any) -> bool:
     """Told from other JSON by its `inputs`."""
     return isinstance(body, dict) and isinstance(body.get("inputs"), list)
 
 
-def parse(body: dict[str, Any], request_id: str, recipe: Recipe) -> InferRequest:
-    """Input `image`: BYTES, shape [n], base64. Input `tensor`: FP32, shape [n, 3, S, S].
+def id_of(body: Any) -> Any:
+    """What the sender calls the request, as it was sent."""
+    return body.get("id") if isinstance(body, dict) else None
+
+
+def parse(body: Any, request_id: str, recipe: Recipe) -> tuple[Request, ...]:
+    """One request a film: n films in one row of TorchServe's batch.
+
+    Input `image`: BYTES, shape [n], base64. Input `tensor`: FP32, shape [n, 3, S, S].
 
     Raises:
         BadRequest: any other input.
     """
-    identity = str(body.get("id") or request_id)
+    if not is_infer_request(body):
+        raise BadRequest("no v2 request: send a JSON object with `inputs`")
     if len(body["inputs"]) != 1 or not isinstance(body["inputs"][0], dict):
         raise BadRequest("send one input: `image` (BYTES, shape [n]) or `tensor` (FP32, shape [n, 3, S, S])")
-    entry = body["inputs"][0]
-    films = _films(entry, recipe)
-    if not 1 <= len(films) <= MAX_FILMS:
-        raise BadRequest(f"send 1 to {MAX_FILMS} films in one request")
-    return InferRequest(identity, tuple(Request(film, identity) for film in films))
+    return tuple(Request(film, request_id) for film in _films(body["inputs"][0], recipe))
 
 
 def _films(entry: dict[str, Any], recipe: Recipe) -> list[Any]:
     name, kind, data = entry.get("name"), entry.get("datatype"), entry.get("data")
     if name == "image" and kind == "BYTES" and isinstance(data, list):
+        _check_shape(entry.get("shape"), [], len(data))
         return [_decoded(text) for text in data]
     if name == "tensor" and kind == "FP32" and isinstance(data, list):
         return _tensors(entry.get("shape"), data, recipe.size)
     raise BadRequest("the input is `image` with datatype BYTES or `tensor` with datatype FP32, and has `data`")
+
+
+def _check_shape(shape: Any, one: list[int], elements: int) -> None:
+    """`shape` is [n, *one], n films, with as many elements; checked before memory is taken for them."""
+    if not isinstance(shape, list) or not all(type(side) is int for side in shape) or shape[1:] != one:
+        raise BadRequest(f"the shape is [n{''.join(f', {side}' for side in one)}]")
+    if not shape or not 1 <= shape[0] <= MAX_FILMS:
+        raise BadRequest(f"send 1 to {MAX_FILMS} films in one request")
+    if elements != math.prod(shape):
+        raise BadRequest(f"data has {elements} elements, the shape says {math.prod(shape)}")
 
 
 def _decoded(text: Any) -> bytes:
@@ -72,15 +78,13 @@ def _decoded(text: Any) -> bytes:
 
 
 def _tensors(shape: Any, data: list[Any], size: int) -> list[Any]:
-    wanted = [3, size, size]
-    if not isinstance(shape, list) or shape[1:] != wanted or not isinstance(shape[0], int):
-        raise BadRequest(f"a tensor has the shape [n, 3, {size}, {size}]")
-    if shape[0] > MAX_FILMS or len(data) != math.prod(shape):
-        raise BadRequest(f"data has {len(data)} elements, the shape says {math.prod(shape)}")
+    _check_shape(shape, [3, size, size], len(data))
+    if not all(type(value) in (int, float) for value in data):
+        raise BadRequest("data holds numbers only, flat")
     try:
         return list(torch.tensor(data, dtype=torch.float32).reshape(shape).unbind())
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BadRequest("data holds numbers only, flat") from error
+    except (OverflowError, RuntimeError) as error:
+        raise BadRequest("data holds a number that no FP32 can") from error
 
 
 # --- back ------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from cxr.codestream import jpeg_frame
+from cxr.codestream import jpeg_frame, jpeg_without_metadata, orientation, tiff_directory
 from cxr.errors import CxrError, FilmTooLarge, MultiFrame, UnreadableImage, UnsupportedEncoding, UnsupportedImage
 from cxr.film import Film, Limits
 
@@ -25,6 +25,15 @@ CHROMA_SIDE = 256
 TILE_WIDTH, TILE_LENGTH, PHOTOMETRIC = 322, 323, 262
 """TIFF 6.0 tags."""
 WHITE_IS_ZERO = 0
+ARRAYS = (258, 273, 279, 324, 325)
+"""Bits per sample, offsets and lengths of strips and tiles: Pillow makes an object of each value."""
+MAX_ARRAY = 1 << 16
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""EXIF 2.32, 4.6.4 A, tag 274: what brings a stored picture upright."""
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
@@ -54,15 +63,21 @@ def read_picture(data: bytes, limits: Limits) -> Film:
 
 
 def _read(data: bytes, kind: str, limits: Limits) -> Film:
+    exif = b""
     if kind == "JPEG":
         _check_process(data)
+        data, exif = jpeg_without_metadata(data)
+    elif kind == "TIFF":
+        _check_arrays(data)
     image = _open(data, kind)
     limits.check_pixels(image.height, image.width)
+    if kind == "PNG":
+        exif = image.info.get("exif", b"")
     if kind == "TIFF":
         limits.check_pixels(image.tag_v2.get(TILE_LENGTH, 1), image.tag_v2.get(TILE_WIDTH, 1))
     _check_single(image, kind)
     image.load()
-    return _to_film(ImageOps.exif_transpose(image), inverted=_white_is_zero_16(image, kind))
+    return _to_film(_turned(image, orientation(exif)), inverted=_white_is_zero_16(image, kind))
 
 
 def _open(data: bytes, kind: str) -> Any:
@@ -78,8 +93,23 @@ def _open(data: bytes, kind: str) -> Any:
 
 def _check_process(data: bytes) -> None:
     frame = jpeg_frame(data)
-    if frame is not None and (frame.precision != 8 or frame.lossless):
+    if frame is None:
+        raise UnreadableImage("the JPEG header is broken")
+    if frame.excessive:
+        raise FilmTooLarge("the JPEG is cut into more scans than any picture")
+    if frame.precision != 8 or frame.lossless:
         raise UnsupportedEncoding("a JPEG with more than 8 bits or lossless coding is read only inside DICOM")
+
+
+def _check_arrays(data: bytes) -> None:
+    entries = tiff_directory(data)
+    if any(entries.get(tag, (0, 0))[0] > MAX_ARRAY for tag in ARRAYS):
+        raise FilmTooLarge("the TIFF is cut into more strips or tiles than any film")
+
+
+def _turned(image: Any, value: int) -> Any:
+    """Upright, by EXIF orientation. Pillow does the same for a TIFF on its own, from the TIFF's own directory."""
+    return image if value == 1 else image.transpose(UPRIGHT[value])
 
 
 def _check_single(image: Any, kind: str) -> None:

@@ -29,6 +29,8 @@ from cxr.picture import read_picture
 from cxr.recipe import Recipe
 
 NOTICE = "Research use only. Not for diagnosis."
+MAX_TENSOR_VALUE = 1000
+"""Of a prepared tensor; normalised grey values lie near -3..3. Far larger ones overflow inside a network to NaN."""
 
 
 # --- decode ----------------------------------------------------------------------------------------
@@ -369,6 +371,6 @@ class Reader:
         shape = (3, self.recipe.size, self.recipe.size)
         if tuple(tensor.shape) != shape:
             raise BadRequest(f"a prepared tensor has the shape {list(shape)}")
-        if not torch.isfinite(tensor).all():
-            raise BadRequest("a prepared tensor holds finite numbers only")
+        if not (tensor.abs() <= MAX_TENSOR_VALUE).all():  # NaN compares false
+            raise BadRequest(f"a prepared tensor holds normalised grey values, none beyond {MAX_TENSOR_VALUE}")
         return tensor.to(torch.float32)

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from training import evaluate
 from training.__main__ import main
 from training.data import Films, Part, load_parts
 from training.recipe import TrainingRecipe, parse
@@ -136,21 +135,14 @@ def parts(film_folder: Path) -> dict[Part, Films]:
     return load_parts(film_folder, recipe.split, recipe.film)
 
 
-@pytest.fixture(scope="session")
-def train(film_folder: Path) -> Callable[[Path, Path], int]:
-    """`python -m training train` in this process, with few bootstrap samples: they cost more than the training."""
-
-    def run(recipe: Path, folder: Path) -> int:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(evaluate, "RESAMPLES", 40)
-            return main(["train", "--data", str(film_folder), "--recipe", str(recipe), "--run", str(folder)])
-
-    return run
+def train(data: Path, recipe: Path, folder: Path) -> int:
+    """`python -m training train` in this process."""
+    return main(["train", "--data", str(data), "--recipe", str(recipe), "--run", str(folder)])
 
 
 @pytest.fixture(scope="session")
-def run_folder(train: Callable[[Path, Path], int], recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(film_folder: Path, recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one whole training left; tests read it and write nowhere in it."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    assert train(recipe_file, folder) == 0
+    assert train(film_folder, recipe_file, folder) == 0
     return folder

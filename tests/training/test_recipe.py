@@ -1,7 +1,12 @@
 from __future__ import annotations
 
-import pytest
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 
+import pytest
+from cxr.network import ARCHITECTURES
+
+from tests.training.conftest import ROOT
 from training.recipe import RECIPES, TrainingRecipe, find, parse
 
 SMALLEST = 'name = "x"\narchitecture = "resnet18"\n'
@@ -60,7 +65,7 @@ def test_a_missing_key_is_named(text: str, named: str) -> None:
         parse(text)
 
 
-def test_a_recipe_is_found_by_name_and_by_path(recipe_file) -> None:
+def test_a_recipe_is_found_by_name_and_by_path(recipe_file: Path) -> None:
     assert find("default") == RECIPES / "default.toml"
     assert find(str(recipe_file)) == recipe_file
 
@@ -68,3 +73,11 @@ def test_a_recipe_is_found_by_name_and_by_path(recipe_file) -> None:
 def test_an_unknown_recipe_is_answered_with_those_there_are() -> None:
     with pytest.raises(FileNotFoundError, match=r"'typo'; there are: .*default"):
         find("typo")
+
+
+def test_every_key_and_architecture_is_documented() -> None:
+    page = (ROOT / "docs" / "training.md").read_text()
+    sections = [entry.default for entry in fields(TrainingRecipe) if is_dataclass(entry.default)]
+    keys = {entry.name for section in (TrainingRecipe, *sections) for entry in fields(section)}
+    names = {f"[{name}]" if is_dataclass(getattr(TrainingRecipe, name, None)) else name for name in keys}
+    assert not [name for name in names | set(ARCHITECTURES) if f"`{name}`" not in page]

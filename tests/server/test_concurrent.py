@@ -1,0 +1,131 @@
+"""Many at once: each request its own right answer, whoever shares its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import grpc
+import pytest
+import requests
+
+from client import ClientError, Explanation, GrpcClient, Prediction, RestClient
+from serving.torchserve import TorchServe
+from tests.server import films, ways
+from tests.server.films import HTML, OVER_THE_FRONT_ENDS_LIMIT, OVER_THE_HANDLERS_LIMIT, PNG
+from tests.server.scrape import eventually, scrape
+from tests.server.ways import PREDICT, WAYS, Answer
+
+pytestmark = pytest.mark.usefixtures("unharmed")
+Expected = Callable[..., Answer]
+Outcome = Prediction | ClientError | str
+
+OVERSIZE = "over the front end's limit"
+MIX = {
+    "PNG": PNG,
+    "DICOM": films.dicom(),
+    "explain": PNG,
+    "truncated": PNG[: len(PNG) // 2],
+    "HTML page named .dcm": HTML,
+    "empty": b"",
+    "over the handler's limit": bytes(OVER_THE_HANDLERS_LIMIT),
+    OVERSIZE: bytes(OVER_THE_FRONT_ENDS_LIMIT),
+}
+REQUESTS = [(kind, protocol, turn) for kind in MIX for protocol in ("REST", "gRPC") for turn in (1, 2)]
+
+
+def test_32_at_once_get_each_its_own_answer(
+    server: TorchServe, rest: RestClient, rpc: GrpcClient, expected: Expected
+) -> None:
+    start = Barrier(len(REQUESTS))
+
+    def ask(request: tuple[str, str, int]) -> Outcome:
+        kind, protocol, _ = request
+        start.wait()
+        if kind == OVERSIZE:
+            return sent_raw(server, protocol)
+        service = rest if protocol == "REST" else rpc
+        call = service.explain if kind == "explain" else service.predict
+        try:
+            return call(MIX[kind], request_id=str(request))
+        except ClientError as error:
+            return error
+
+    wanted = {kind: expected(film) for kind, film in MIX.items() if kind != OVERSIZE}
+    with ThreadPoolExecutor(len(REQUESTS)) as pool:
+        outcomes = list(pool.map(ask, REQUESTS))
+
+    assert len(REQUESTS) == 32
+    for request, outcome in zip(REQUESTS, outcomes, strict=True):
+        if request[0] == OVERSIZE:
+            assert outcome == "turned away", request
+        else:
+            assert is_right(outcome, request, wanted[request[0]]), (request, outcome)
+
+
+def sent_raw(server: TorchServe, protocol: str) -> str:
+    """The clients would not even send it."""
+    film = MIX[OVERSIZE]
+    try:
+        if protocol == "REST":
+            return "turned away" if ways.post(server, PREDICT, film).status_code == 413 else "taken"
+        return str(ways.predictions(server, data=film))
+    except requests.ConnectionError:
+        return "turned away"  # hung up on while it was still sending
+    except grpc.RpcError as error:
+        return "turned away" if error.code() == grpc.StatusCode.CANCELLED else str(error)
+
+
+def is_right(outcome: Outcome, request: tuple[str, str, int], wanted: Answer) -> bool:
+    if isinstance(outcome, ClientError):
+        found = (outcome.status, outcome.type, outcome.message, outcome.request_id)
+        return found == (wanted["code"], wanted["type"], wanted["message"], str(request))
+    assert isinstance(outcome, Prediction)
+    same = (outcome.prediction, outcome.decision) == (wanted["prediction"], wanted["decision"])
+    explained = isinstance(outcome, Explanation) == (request[0] == "explain")
+    close = outcome.probabilities == pytest.approx(wanted["probabilities"], abs=1e-4)
+    return same and explained and close and outcome.request_id == str(request)
+
+
+# --- batches -----------------------------------------------------------------------------------------
+
+BATCH = 8
+ATTEMPTS = 6
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_bad_rows_of_a_batch_harm_no_good_one(server: TorchServe, expected: Expected, way: str) -> None:
+    """Seven good and seven bad films: a batch of eight holds both. It forms while the workers are busy."""
+    sent = [film for pair in zip([PNG] * 7, [b"", HTML, PNG[:999]] * 3, strict=False) for film in pair]
+    for _ in range(ATTEMPTS):
+        before = scrape(server).total("cxr_batches_total", model_name="cxr", size=str(BATCH))
+        for film, answer in zip(sent, burst(server, way, sent), strict=True):
+            assert is_answer_to(film, answer, expected(film)), (film[:20], answer)
+        if full_batches_since(server, before):
+            return
+    pytest.fail(f"no batch of {BATCH} in {ATTEMPTS} bursts")
+
+
+def burst(server: TorchServe, way: str, sent: list[bytes]) -> list[Answer]:
+    slow = films.noise(4000)
+    with ThreadPoolExecutor(len(sent) + 2) as pool:
+        busy = [pool.submit(ways.by_raw_body, server, slow, "busy") for _ in range(2)]
+        answers = list(pool.map(lambda film: WAYS[way](server, film, "burst"), sent))
+        assert all(future.result()["decision"] for future in busy)
+    return answers
+
+
+def is_answer_to(film: bytes, answer: Answer, wanted: Answer) -> bool:
+    if "code" in wanted:
+        return {**answer, "request_id": ""} == wanted
+    close: bool = answer["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-4)
+    return close and answer["decision"] == wanted["decision"]
+
+
+def full_batches_since(server: TorchServe, before: float) -> bool:
+    """One more answered request, after which all earlier batches have been counted."""
+    rows = scrape(server).total("cxr_rows_total", model_name="cxr")
+    ways.by_raw_body(server, PNG, "last")
+    seen = eventually(server, lambda seen: seen.total("cxr_rows_total", model_name="cxr") > rows)
+    return seen.total("cxr_batches_total", model_name="cxr", size=str(BATCH)) > before
