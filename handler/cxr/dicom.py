@@ -213,7 +213,7 @@ def _decode(ds: Dataset, limits: Limits) -> NDArray[Any]:
     """Stored values (rows, columns), or RGB (rows, columns, 3)."""
     syntax = ds.file_meta.TransferSyntaxUID
     if syntax in NATIVE:
-        return pixel_array(ds, raw=ds.SamplesPerPixel == 1)
+        return _decode_native(ds) if ds.SamplesPerPixel == 1 else pixel_array(ds)
     if syntax == uid.RLELossless:
         pixels = _decode_rle(ds)
     elif syntax in CODECS:
@@ -224,6 +224,18 @@ def _decode(ds: Dataset, limits: Limits) -> NDArray[Any]:
     if syntax not in LOSSY_JPEG and ds.PhotometricInterpretation in ("YBR_FULL", "YBR_FULL_422"):
         return convert_color_space(pixels, ds.PhotometricInterpretation, "RGB")
     return pixels
+
+
+def _decode_native(ds: Dataset) -> NDArray[Any]:
+    """PS3.5 8.1.1 and A.3: every bit as it stands; pydicom's own masks by BitsStored before HighBit is looked at."""
+    big = ds.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian
+    dtype = np.dtype((">u2" if big else "<u2") if ds.BitsAllocated == 16 else "u1")
+    data, count = ds.PixelData, int(ds.Rows) * int(ds.Columns)
+    if big and dtype.itemsize == 1 and ds["PixelData"].VR == "OW":  # two pixels to a word, the first one low
+        data = np.frombuffer(data, "<u2").byteswap().tobytes()
+    if len(data) < count * dtype.itemsize:
+        raise UnreadableImage("the pixel data is truncated")
+    return np.frombuffer(data, dtype, count).reshape(int(ds.Rows), int(ds.Columns))
 
 
 def _decode_frame(

@@ -6,21 +6,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import torch
 
 from cxr import network
-from cxr.film import Limits
 from cxr.network import LoadedNetwork
-from cxr.reading import Reader, decode, stretch, to_tensor
+from cxr.reading import Reader
 
-from cxr.recipe import Recipe
-
-RECIPE = Recipe(name="test", architecture="resnet18", version="1", labels=("a", "b"), size=64)
-
-
-def tensor_of(data: bytes, recipe: Recipe = RECIPE) -> torch.Tensor:
-    """What the network sees of a film."""
-    return to_tensor(stretch(decode(data, Limits()), recipe.stretch), recipe)
 
 
 @pytest.fixture(scope="session")

@@ -18,15 +18,37 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+import torch
 from PIL import Image
-from pydicom import uid
+from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.encoders import RLELosslessEncoder
+
+from cxr.film import Film, Limits
+from cxr.reading import decode, stretch, to_tensor
+from cxr.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 RG1_PNG = ROOT / "tests" / "films" / "RG1.png"
+RECIPE = Recipe(name="test", architecture="resnet18", version="1", labels=("a", "b"), size=64)
+
+
+def film_of(data: bytes) -> Film:
+    return decode(data, Limits())
+
+
+def tensor_of(data: bytes, recipe: Recipe = RECIPE) -> torch.Tensor:
+    """What the network sees of a film."""
+    return to_tensor(stretch(film_of(data), recipe.stretch), recipe)
+
+
+def shown(data: bytes) -> NDArray[np.float64]:
+    """Display values (rows, columns), NaN for padding."""
+    film = film_of(data)
+    return film.tone[film.pixels]
+
 
 # --- pixels ----------------------------------------------------------------------------------------
 
@@ -108,15 +130,13 @@ def _add_pixels(ds: Dataset, pixels: NDArray[Any]) -> None:
 
 
 def part10(ds: Dataset, syntax: str = uid.ExplicitVRLittleEndian) -> bytes:
-    """The file's bytes; for big endian the pixels are swapped here."""
+    """The bytes of a file. pydicom swaps no pixels: big endian is dcmtk's."""
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = syntax
     ds.file_meta.MediaStorageSOPClassUID = ds.get("SOPClassUID", "1.2")
     ds.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
     buffer = io.BytesIO()
-    implicit = syntax == uid.ImplicitVRLittleEndian
-    ds.save_as(buffer, enforce_file_format=True, implicit_vr=None if uid.UID(syntax).is_transfer_syntax else implicit,
-               little_endian=None if uid.UID(syntax).is_transfer_syntax else True)  # fmt: skip
+    ds.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 
@@ -149,14 +169,12 @@ def dcmtk(program: str, *options: str) -> Callable[[bytes], bytes]:
     return convert
 
 
-def _recoded(codec: Callable[..., bytes], syntax: str, **options: Any) -> Callable[[bytes], bytes]:
+def recoded(codec: Callable[..., bytes], syntax: str, **options: Any) -> Callable[[bytes], bytes]:
     """An uncompressed object with its pixels encoded by `codec`."""
 
     def convert(data: bytes) -> bytes:
-        from pydicom import dcmread
-
         ds = dcmread(io.BytesIO(data))
-        dtype = f"<{'i' if ds.PixelRepresentation else 'u'}{ds.BitsAllocated // 8}"
+        dtype = f"<u{ds.BitsAllocated // 8}"  # two's complement travels as it is
         shape = (ds.Rows, ds.Columns, 3)[: 3 if ds.SamplesPerPixel == 3 else 2]
         pixels = np.frombuffer(ds.PixelData, dtype, count=int(np.prod(shape))).reshape(shape)
         ds.PixelData = encapsulate([codec(pixels, **options)])
@@ -167,7 +185,7 @@ def _recoded(codec: Callable[..., bytes], syntax: str, **options: Any) -> Callab
     return convert
 
 
-def _rle(pixels: NDArray[Any]) -> bytes:
+def rle(pixels: NDArray[Any]) -> bytes:
     rows, columns = pixels.shape[:2]
     return RLELosslessEncoder.encode(
         pixels.tobytes(), rows=rows, columns=columns, samples_per_pixel=1 if pixels.ndim == 2 else 3,
@@ -177,33 +195,36 @@ def _rle(pixels: NDArray[Any]) -> bytes:
     )  # fmt: skip
 
 
-def _j2k(pixels: NDArray[Any], **options: Any) -> bytes:
+def j2k(pixels: NDArray[Any], **options: Any) -> bytes:
     return imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", **options)
 
 
-def _jpeg8(pixels: NDArray[Any], **options: Any) -> bytes:
+def jpeg8(pixels: NDArray[Any], **options: Any) -> bytes:
     return imagecodecs.jpeg8_encode(pixels, **options)
 
 
 LOSSLESS: dict[str, Callable[[bytes], bytes]] = {
     "implicit": dcmtk("dcmconv", "+ti"),
+    "implicit by pydicom": lambda data: part10(dcmread(io.BytesIO(data)), uid.ImplicitVRLittleEndian),
     "big endian": dcmtk("dcmconv", "+tb"),
     "deflated": dcmtk("dcmconv", "+td"),
+    "deflated by pydicom": lambda data: part10(dcmread(io.BytesIO(data)), uid.DeflatedExplicitVRLittleEndian),
     "RLE": dcmtk("dcmcrle"),
-    "RLE by pydicom": _recoded(_rle, uid.RLELossless),
+    "RLE by pydicom": recoded(rle, uid.RLELossless),
     "JPEG lossless SV1": dcmtk("dcmcjpeg", "+e1"),
     **{f"JPEG lossless SV{sv}": dcmtk("dcmcjpeg", "+el", "+sv", str(sv)) for sv in range(2, 8)},
+    "JPEG lossless by libjpeg-turbo": recoded(jpeg8, uid.JPEGLosslessSV1, lossless=True, predictor=1),
     "JPEG-LS": dcmtk("dcmcjpls", "+el"),
-    "JPEG-LS by CharLS": _recoded(imagecodecs.jpegls_encode, uid.JPEGLSLossless),
-    "JPEG 2000": _recoded(_j2k, uid.JPEG2000Lossless, level=0, reversible=True),
-    "JPEG 2000 in JP2": _recoded(imagecodecs.jpeg2k_encode, uid.JPEG2000Lossless, level=0, codecformat="jp2"),
+    "JPEG-LS by CharLS": recoded(imagecodecs.jpegls_encode, uid.JPEGLSLossless),
+    "JPEG 2000": recoded(j2k, uid.JPEG2000Lossless, level=0, reversible=True),
+    "JPEG 2000 in JP2": recoded(imagecodecs.jpeg2k_encode, uid.JPEG2000Lossless, level=0, codecformat="jp2"),
 }
 """How an uncompressed little endian object becomes one that holds exactly the same stored values."""
 
 LOSSY: dict[str, Callable[[bytes], bytes]] = {
     "JPEG extended": dcmtk("dcmcjpeg", "+ee", "+q", "95"),
     "JPEG-LS near-lossless": dcmtk("dcmcjpls", "+en", "+md", "2"),
-    "JPEG 2000 lossy": _recoded(_j2k, uid.JPEG2000, level=50, reversible=False),
+    "JPEG 2000 lossy": recoded(j2k, uid.JPEG2000, level=50, reversible=False),
 }
 LOSSY_8_BIT = {"JPEG baseline": dcmtk("dcmcjpeg", "+eb", "+q", "95")}
 
