@@ -66,9 +66,7 @@ def _ask(options: argparse.Namespace, film: bytes) -> Prediction:
     with _connect(options) as service:
         if options.command == "predict":
             return service.predict(film, request_id=options.request_id)
-        return service.explain(
-            film, method=options.method, target=options.target, request_id=options.request_id
-        )
+        return service.explain(film, method=options.method, target=options.target, request_id=options.request_id)
 
 
 def _connect(options: argparse.Namespace) -> RestClient | GrpcClient:

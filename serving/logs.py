@@ -61,8 +61,6 @@ def _quoted(lines: list[str], source: Path) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [
-            line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
-        ]
+        return [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     except FileNotFoundError:
         return []

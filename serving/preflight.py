@@ -24,13 +24,9 @@ RUN_SPACE_GB = 0.5
 def check_archive(archive: Path) -> None:
     """The model archive is there and is a whole zip file with a manifest."""
     if not archive.is_file():
-        raise CannotStart(
-            f"{archive} is missing: build it with `make archive`, or name another with ARCHIVE=<file>."
-        )
+        raise CannotStart(f"{archive} is missing: build it with `make archive`, or name another with ARCHIVE=<file>.")
     if not zipfile.is_zipfile(archive):
-        raise CannotStart(
-            f"{archive} is no model archive (not a zip file): build it anew with `make archive`."
-        )
+        raise CannotStart(f"{archive} is no model archive (not a zip file): build it anew with `make archive`.")
     with zipfile.ZipFile(archive) as source:
         if "MAR-INF/MANIFEST.json" not in source.namelist():
             raise CannotStart(f"{archive} has no MAR-INF/MANIFEST.json: build it anew with `make archive`.")
@@ -72,9 +68,7 @@ def _is_taken(host: str, port: int) -> bool:
         except OSError as error:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 return True
-            raise CannotStart(
-                f"{host}:{port} cannot be bound ({error.strerror}): correct its address."
-            ) from None
+            raise CannotStart(f"{host}:{port} cannot be bound ({error.strerror}): correct its address.") from None
     return False
 
 
@@ -85,9 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("gigabytes", type=float)
     chosen = parser.parse_args(arguments)
     try:
-        check_space(
-            chosen.folder, chosen.gigabytes, "free some space, or install a CPU-only torch (TORCH_INDEX)."
-        )
+        check_space(chosen.folder, chosen.gigabytes, "free some space, or install a CPU-only torch (TORCH_INDEX).")
     except ServingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

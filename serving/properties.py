@@ -43,8 +43,7 @@ def write_properties(path: Path, properties: Mapping[str, str]) -> None:
 def _escaped(value: str) -> str:
     units = (value[i : i + 1].encode("utf-16-be") for i in range(len(value)))
     return "".join(
-        u[1:].decode("ascii") if u[0] == 0 and u[1] < 128 else re.sub("(....)", r"\\u\1", u.hex())
-        for u in units
+        u[1:].decode("ascii") if u[0] == 0 and u[1] < 128 else re.sub("(....)", r"\\u\1", u.hex()) for u in units
     )
 
 

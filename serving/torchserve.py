@@ -64,9 +64,7 @@ class TorchServe:
         self.properties = _effective(config, ports, overrides or {})
         self._java: subprocess.Popen[bytes] | None = None
         self._http = requests.Session()
-        self._http.trust_env = (
-            False  # a proxy named in the environment has no part in talking to this machine
-        )
+        self._http.trust_env = False  # a proxy named in the environment has no part in talking to this machine
 
     # --- where it is ---
 
@@ -110,9 +108,7 @@ class TorchServe:
             self._java = self._launch()
             processes.remember(self.run, self._java.pid)
 
-    def wait_ready(
-        self, timeout_s: float = READY_TIMEOUT_S, progress: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S, progress: Callable[[str], None] = lambda _: None) -> None:
         """Return when every registration has all its workers READY.
 
         Raises StartFailed with the reason from the logs as soon as it is clear that this will not happen:
@@ -190,9 +186,7 @@ class TorchServe:
         if not self.is_running():
             raise StartFailed(f"TorchServe's Java process ended: {logs.last_words(self.log_folder)}")
         if logs.keeps_dying(self.log_folder):
-            raise StartFailed(
-                f"A worker keeps dying while it loads the model: {logs.worker_error(self.log_folder)}"
-            )
+            raise StartFailed(f"A worker keeps dying while it loads the model: {logs.worker_error(self.log_folder)}")
 
     # --- how it is started ---
 

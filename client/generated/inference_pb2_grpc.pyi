@@ -17,6 +17,4 @@ class InferenceAPIsServiceServicer:
     Ping: Callable[..., Any]
     Predictions: Callable[..., Any]
 
-def add_InferenceAPIsServiceServicer_to_server(
-    servicer: InferenceAPIsServiceServicer, server: grpc.Server
-) -> None: ...
+def add_InferenceAPIsServiceServicer_to_server(servicer: InferenceAPIsServiceServicer, server: grpc.Server) -> None: ...

@@ -21,6 +21,4 @@ class GRPCInferenceServiceServicer:
     ModelReady: Callable[..., Any]
     ModelInfer: Callable[..., Any]
 
-def add_GRPCInferenceServiceServicer_to_server(
-    servicer: GRPCInferenceServiceServicer, server: grpc.Server
-) -> None: ...
+def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: grpc.Server) -> None: ...

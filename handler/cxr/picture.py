@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from cxr.codestream import jpeg_frame, jpeg_without_metadata, orientation, tiff_directory
+from cxr.codestream import EXIF, jpeg_frame, jpeg_without_metadata, orientation, tiff_directory
 from cxr.errors import CxrError, FilmTooLarge, MultiFrame, UnreadableImage, UnsupportedEncoding, UnsupportedImage
 from cxr.film import Film, Limits
 
@@ -22,7 +22,7 @@ SIGNATURES = {
 }
 CHROMA_SIDE = 256
 """The colour of a picture is judged on a copy about this large."""
-TILE_WIDTH, TILE_LENGTH, PHOTOMETRIC = 322, 323, 262
+IMAGE_WIDTH, IMAGE_LENGTH, PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH = 256, 257, 262, 322, 323
 """TIFF 6.0 tags."""
 WHITE_IS_ZERO = 0
 ARRAYS = (258, 273, 279, 324, 325)
@@ -35,6 +35,8 @@ UPRIGHT = {
 }  # fmt: skip
 """EXIF 2.32, 4.6.4 A, tag 274: what brings a stored picture upright."""
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+# Pillow knows WhiteIsZero of 16 bits in little endian only.
+TiffImagePlugin.OPEN_INFO[(TiffImagePlugin.MM, WHITE_IS_ZERO, (1,), 1, (16,), ())] = ("I;16", "I;16B")
 
 
 def sniff(data: bytes) -> str | None:
@@ -71,12 +73,12 @@ def _read(data: bytes, kind: str, limits: Limits) -> Film:
         _check_arrays(data)
     image = _open(data, kind)
     limits.check_pixels(image.height, image.width)
-    if kind == "PNG":
-        exif = image.info.get("exif", b"")
     if kind == "TIFF":
         limits.check_pixels(image.tag_v2.get(TILE_LENGTH, 1), image.tag_v2.get(TILE_WIDTH, 1))
     _check_single(image, kind)
     image.load()
+    if kind == "PNG":  # the chunk may stand behind the pixels
+        exif = image.info.get("exif", b"").removeprefix(EXIF)
     return _to_film(_turned(image, orientation(exif)), inverted=_white_is_zero_16(image, kind))
 
 
@@ -88,6 +90,8 @@ def _open(data: bytes, kind: str) -> Any:
         except Image.DecompressionBombError as error:
             raise FilmTooLarge("the picture announces more pixels than any film has") from error
         except UnidentifiedImageError as error:
+            if kind == "TIFF" and tiff_directory(data).keys() >= {IMAGE_WIDTH, IMAGE_LENGTH, PHOTOMETRIC}:
+                raise UnsupportedEncoding("a TIFF of this sample format or layout is not read") from error
             raise UnreadableImage(f"the {kind} header is broken") from error
 
 

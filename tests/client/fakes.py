@@ -157,9 +157,7 @@ def sleeps(seconds: float) -> Callable[[Any], Any]:
 
 def v2_outputs(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     count = len(answers)
-    probabilities = [
-        p for answer in answers for p in answer.get("probabilities", dict.fromkeys("abcd", -1.0)).values()
-    ]
+    probabilities = [p for answer in answers for p in answer.get("probabilities", dict.fromkeys("abcd", -1.0)).values()]
     return [
         {"name": "probabilities", "datatype": "FP32", "shape": [count, 4], "data": probabilities},
         {"name": "answer", "datatype": "BYTES", "shape": [count], "data": [json.dumps(a) for a in answers]},
@@ -180,6 +178,4 @@ def v2_message(answers: list[dict[str, Any]]) -> Callable[[Any], Any]:
         shape=[len(answers)],
         contents=oip.InferTensorContents(bytes_contents=quoted),
     )
-    return lambda context: oip.ModelInferResponse(
-        id="i", model_name="cxr", model_version="1.0", outputs=[output]
-    )
+    return lambda context: oip.ModelInferResponse(id="i", model_name="cxr", model_version="1.0", outputs=[output])

@@ -56,9 +56,7 @@ def test_an_error_of_the_handler_is_classed_by_its_code_alike_in_both_protocols(
         (500, "NullPointerException", "", errors.ServerFault),
     ],
 )
-def test_an_error_of_the_rest_front_end(
-    status: int, type_name: str, message: str, expected: type[ClientError]
-) -> None:
+def test_an_error_of_the_rest_front_end(status: int, type_name: str, message: str, expected: type[ClientError]) -> None:
     body = json.dumps({"code": status, "type": type_name, "message": message}, indent=2).encode()
     error = from_http(status, body)
     assert type(error) is expected
@@ -121,8 +119,7 @@ def test_a_grpc_status(code: str, details: str, expected: type[ClientError]) -> 
 
 def test_a_grpc_error_is_named_by_torchserves_class() -> None:
     assert (
-        from_rpc("INTERNAL", f"Worker died.\n{IN_JAVA}.http.InternalServerException").type
-        == "InternalServerException"
+        from_rpc("INTERNAL", f"Worker died.\n{IN_JAVA}.http.InternalServerException").type == "InternalServerException"
     )
     assert from_rpc("INTERNAL", "No name.\nBadRequestException.()").type == "BadRequestException"
     assert from_rpc("UNKNOWN", "").type == "UNKNOWN"
@@ -145,9 +142,7 @@ def test_the_drawing_shows_every_exception() -> None:
 
 
 def test_an_error_survives_pickling() -> None:
-    error = pickle.loads(
-        pickle.dumps(errors.UnreadableImage("broken", type_name="MultiFrame", request_id="r"))
-    )
+    error = pickle.loads(pickle.dumps(errors.UnreadableImage("broken", type_name="MultiFrame", request_id="r")))
     assert (error.message, error.status, error.type, error.request_id) == ("broken", 422, "MultiFrame", "r")
 
 

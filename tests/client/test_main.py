@@ -24,9 +24,7 @@ def film_file(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_predict_prints_the_answer(
-    rest: FakeRest, film_file: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_prints_the_answer(rest: FakeRest, film_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     rest.replies = [HttpReply(200, json.dumps(ANSWER).encode())]
     assert main(["predict", film_file, "--port", rest.url.rpartition(":")[2]]) == 0
     assert json.loads(capsys.readouterr().out) == ANSWER

@@ -169,9 +169,7 @@ def test_an_id_that_no_header_can_carry_is_refused(rest: FakeRest) -> None:
     assert not rest.seen
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"[]", b"{}", json.dumps({**ANSWER, "gate": None}).encode()]
-)
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", json.dumps({**ANSWER, "gate": None}).encode()])
 def test_an_answer_that_is_not_as_agreed(rest: FakeRest, body: bytes) -> None:
     rest.replies = [HttpReply(200, body)]
     with pytest.raises(ProtocolError):
@@ -193,9 +191,7 @@ def test_v2_keeps_each_film_its_own_answer(rest: FakeRest) -> None:
     assert path == "/v2/models/cxr/infer"
     assert json.loads(body) == {
         "id": "r-1",
-        "inputs": [
-            {"name": "image", "datatype": "BYTES", "shape": [3], "data": ["b25l", "dHdv", "dGhyZWU="]}
-        ],
+        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [3], "data": ["b25l", "dHdv", "dGhyZWU="]}],
     }
 
 
@@ -249,9 +245,7 @@ def test_torchserve_predicts_a_film(server: Any, film: bytes) -> None:
 
 def test_torchserve_explains_a_film(server: Any, film: bytes) -> None:
     with RestClient(server.inference_url) as service:
-        target = min(
-            (found := service.predict(film)).probabilities, key=lambda label: found.probabilities[label]
-        )
+        target = min((found := service.predict(film)).probabilities, key=lambda label: found.probabilities[label])
         answer = service.explain(film, target=target)
         plain = service.explain(film, overlay=False)
         picture = service.overlay(film)

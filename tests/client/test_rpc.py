@@ -81,9 +81,7 @@ def test_a_full_queue_and_a_dead_worker_are_asked_again(rpc: FakeRpc, hasty: Ret
 
 
 @pytest.mark.parametrize(("reply", "error", "sent"), [(FULL, NoCapacity, 3), (DEAD, WorkerDied, 2)])
-def test_what_lasts_is_told(
-    rpc: FakeRpc, hasty: RetryPolicy, reply: Any, error: type[ClientError], sent: int
-) -> None:
+def test_what_lasts_is_told(rpc: FakeRpc, hasty: RetryPolicy, reply: Any, error: type[ClientError], sent: int) -> None:
     rpc.replies = [reply]
     with GrpcClient(rpc.target, retry=hasty) as service, pytest.raises(error):
         service.predict(b"film")

@@ -103,9 +103,7 @@ def test_the_schemas_tell_a_prediction_from_an_explanation() -> None:
 
 def test_every_operation_names_every_error() -> None:
     for path, item in DOCUMENT["paths"].items():
-        assert {"200", "400", "404", "413", "415", "422", "500", "503", "507"} == set(
-            item["post"]["responses"]
-        ), path
+        assert {"200", "400", "404", "413", "415", "422", "500", "503", "507"} == set(item["post"]["responses"]), path
 
 
 # --- the real server ---------------------------------------------------------------------------------

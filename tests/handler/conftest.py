@@ -12,7 +12,6 @@ from cxr.network import LoadedNetwork
 from cxr.reading import Reader
 
 
-
 @pytest.fixture(scope="session")
 def model_file(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The TorchScript file, out of the archive."""

@@ -224,7 +224,7 @@ LOSSLESS: dict[str, Callable[[bytes], bytes]] = {
 LOSSY: dict[str, Callable[[bytes], bytes]] = {
     "JPEG extended": dcmtk("dcmcjpeg", "+ee", "+q", "95"),
     "JPEG-LS near-lossless": dcmtk("dcmcjpls", "+en", "+md", "2"),
-    "JPEG 2000 lossy": recoded(j2k, uid.JPEG2000, level=50, reversible=False),
+    "JPEG 2000 lossy": recoded(j2k, uid.JPEG2000, level=80, reversible=False),
 }
 LOSSY_8_BIT = {"JPEG baseline": dcmtk("dcmcjpeg", "+eb", "+q", "95")}
 
@@ -245,5 +245,3 @@ def packaged(name: str) -> bytes:
     found = get_testdata_file(name, download=False)
     assert isinstance(found, str), f"{name} is not in pydicom-data"
     return Path(found).read_bytes()
-
-

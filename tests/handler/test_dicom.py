@@ -461,7 +461,8 @@ SMALL = chest(32, 32)
         (lambda: films.dicom(SMALL, PixelData=None, FloatPixelData=bytes(4096)), UnsupportedEncoding, "floating"),
         (lambda: films.encapsulated(b"..", SMALL, uid.MPEG4HP41), UnsupportedEncoding, "MPEG-4"),
         (lambda: films.encapsulated(b"..", SMALL, uid.MPEG2MPML), UnsupportedEncoding, "MPEG2"),
-        (lambda: films.encapsulated(b"..", SMALL, "1.2.840.10008.1.2.4.110"), UnsupportedEncoding, "1.2.4.110"),
+        (lambda: films.encapsulated(b"..", SMALL, uid.MPEG4HP41).replace(b"1.2.4.102", b"1.2.4.110"),
+         UnsupportedEncoding, "1.2.4.110"),  # JPEG XL
         (lambda: films.dicom(SMALL).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.99998.9.9.9\0"),
          UnsupportedEncoding, "1.2.840.99998.9.9.9"),
         (lambda: films.dicom(SMALL, Rows=0), UnreadableImage, "no rows"),
@@ -516,7 +517,7 @@ def test_a_frame_of_more_bits_than_allocated_is_refused() -> None:
 
 
 @pytest.mark.parametrize("encoding", [None, *films.LOSSLESS, *films.LOSSY])
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.98])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9, 0.98])
 def test_a_truncated_film_is_refused_in_every_encoding(encoding: str | None, share: float) -> None:
     data = films.dicom(chest())
     data = (films.LOSSLESS | films.LOSSY)[encoding](data) if encoding else data

@@ -157,9 +157,9 @@ def test_no_entry_of_a_grpc_call(server: TorchServe) -> None:
 
 @pytest.mark.parametrize("field", ["name", "datatype", "data"])
 def test_no_field_of_a_v2_request(server: TorchServe, field: str) -> None:
-    value: object = [NAME] if field == "data" else NAME
+    value: object = [f"{NAME}="] if field == "data" else NAME
     entry = {**ways.images([films.HTML]), field: value}
-    assert ways.infer(server, {"id": NAME, "inputs": [entry], "parameters": {"patient": NAME}}).status_code == 400
+    assert ways.infer(server, {"id": NAME, "inputs": [entry], "parameters": {"patient": NAME}}).status_code >= 400
     if field != "data":
         ways.model_infer(server, [{**entry, "data": []}], NAME)
     ways.infer(server, '{"inputs": [{"name": "' + NAME)

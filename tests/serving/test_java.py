@@ -45,9 +45,7 @@ def test_version_is_read(fake_java: Callable[[str, str], Path], printed: str, ma
     assert java.java_version(fake_java("some", printed)) == major
 
 
-def test_java_home_goes_before_path(
-    fake_java: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_java_home_goes_before_path(fake_java: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     home, on_path = (
         fake_java("home", 'openjdk version "21.0.1"'),
         fake_java("path", 'openjdk version "17.0.1"'),

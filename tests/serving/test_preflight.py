@@ -140,9 +140,7 @@ def test_too_full_a_disk_is_refused_before_anything_is_installed(tmp_path: Path)
 
 
 @needs_make
-@pytest.mark.parametrize(
-    ("target", "variable"), [("predict", "FILE"), ("explain", "FILE"), ("train", "DATA")]
-)
+@pytest.mark.parametrize(("target", "variable"), [("predict", "FILE"), ("explain", "FILE"), ("train", "DATA")])
 def test_a_target_that_lacks_its_variable_names_it(tmp_path: Path, target: str, variable: str) -> None:
     (tmp_path / ".serving").touch()  # as if everything were installed
     answer = make(target, f"VENV={tmp_path}", f"{variable}=")

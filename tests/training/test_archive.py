@@ -115,6 +115,16 @@ def test_the_same_model_gives_the_same_bytes_anywhere_and_any_time(
     assert archive.build(moved, Path("out/cxr.mar")) == built[1]
 
 
+def test_the_order_of_the_entries_is_fixed(tmp_path: Path) -> None:
+    entries = {"b.py": "b", archive.MANIFEST: "{}", "a/c.py": "c"}
+    for name, order in {"one": list(entries), "two": sorted(entries)}.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            for entry in order:
+                file.writestr(entry, entries[entry])
+        archive._normalise(tmp_path / name, tmp_path / f"{name}.mar")
+    assert (tmp_path / "one.mar").read_bytes() == (tmp_path / "two.mar").read_bytes()
+
+
 def test_another_handler_gives_other_bytes(
     built: tuple[Path, str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
