@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ts.metrics.metric_cache_errors import MetricsCacheKeyError
+from ts.metrics.metric_type_enum import MetricTypes
+
 from cxr import envelope, network
 from cxr.reading import Reader, Row
 from cxr.settings import Settings
-from ts.metrics.metric_cache_errors import MetricsCacheKeyError
-from ts.metrics.metric_type_enum import MetricTypes
 
 log = logging.getLogger(__name__)
 

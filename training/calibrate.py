@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from cxr.network import Network
 from cxr.reading import normalise
 from cxr.recipe import Recipe
-from torch import Tensor, nn
-
 from training.augment import Augment
 from training.data import Films
 from training.recipe import AugmentSettings

@@ -13,14 +13,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from cxr import reading
-from cxr.errors import CxrError
-from cxr.film import Limits
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from cxr import reading
+from cxr.errors import CxrError
+from cxr.film import Limits
 from training.recipe import FilmSettings, SplitSettings
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}

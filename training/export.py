@@ -5,13 +5,13 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-import cxr.network
 import torch
+from torch import Tensor
+
+import cxr.network
 from cxr.network import Network
 from cxr.reading import normalise
 from cxr.recipe import Recipe
-from torch import Tensor
-
 from training.data import Films
 
 MODEL_FILE = "model.pt"

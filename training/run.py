@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cxr.recipe
 import numpy as np
 import torch
-from cxr.network import Network, build
 
+import cxr.recipe
+from cxr.network import Network, build
 from training import plots
 from training.calibrate import calibrate
 from training.data import Films, Part, load_parts

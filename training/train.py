@@ -11,18 +11,18 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import cxr.network
-import cxr.recipe
 import numpy as np
 import torch
-from cxr.network import Network, build
-from cxr.reading import normalise
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 from tqdm import tqdm
 
+import cxr.network
+import cxr.recipe
+from cxr.network import Network, build
+from cxr.reading import normalise
 from training.augment import Augment
 from training.data import Films, Part, TrainingSet, class_weights
 from training.recipe import OptimiseSettings, ScheduleSettings, TrainingRecipe

@@ -12,7 +12,13 @@ from pydicom.sequence import Sequence
 
 from cxr import dicom
 from cxr.errors import (
-    CxrError, FilmTooLarge, MultiFrame, NotAFilm, UnreadableImage, UnsupportedEncoding, UnsupportedImage,
+    CxrError,
+    FilmTooLarge,
+    MultiFrame,
+    NotAFilm,
+    UnreadableImage,
+    UnsupportedEncoding,
+    UnsupportedImage,
 )  # fmt: skip
 from cxr.film import Limits
 from tests.handler import films

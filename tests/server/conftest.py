@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+
+from client import GrpcClient, RestClient, RetryPolicy
 from cxr import network
 from cxr.reading import Explain, Reader, Request
 from cxr.settings import Settings
-
-from client import GrpcClient, RestClient, RetryPolicy
 from serving.torchserve import REGISTRATIONS, TorchServe
 
 ONCE = RetryPolicy(attempts=1)

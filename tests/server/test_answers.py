@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cxr.reading import Explain
 from PIL import Image
 
 from client import ClientError, GrpcClient, NoCapacity, Prediction, RestClient
+from cxr.reading import Explain
 from serving.properties import read_properties
 from serving.torchserve import TorchServe
 from tests.server import films, ways

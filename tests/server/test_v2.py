@@ -10,10 +10,10 @@ from typing import Any
 import grpc
 import pytest
 import torch
-from cxr.open_inference import MAX_FILMS, NO_PROBABILITY
-from cxr.reading import Reader, decode, stretch, to_tensor
 
 from client import ClientError, GrpcClient, Prediction, RestClient, Tensor, UnsupportedImage
+from cxr.open_inference import MAX_FILMS, NO_PROBABILITY
+from cxr.reading import Reader, decode, stretch, to_tensor
 from serving.torchserve import TorchServe
 from tests.server import films, ways
 from tests.server.films import HTML, PNG

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from cxr import network
-from cxr.reading import normalise
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from cxr import network
+from cxr.reading import normalise
 from tests.training.conftest import ROOT, film, shared, write_film
 from training import archive
 from training.data import Sample, UnreadableFilm, load, picture

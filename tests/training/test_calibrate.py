@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cxr.network import Novelty, build
-from cxr.reading import normalise
 from torch import Tensor
 
+from cxr.network import Novelty, build
+from cxr.reading import normalise
 from tests.training.conftest import LABELS
 from training.calibrate import calibrate, elsewhere, pooled_features, temperature
 from training.data import Films, Part

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from captum.attr import LayerGradCam
+from torch import Tensor, nn
+
 from cxr import attribution, network
 from cxr.network import ARCHITECTURES, Network, build
 from cxr.reading import normalise
 from cxr.recipe import GateThresholds, Recipe
-from torch import Tensor, nn
-
 from tests.training.conftest import LABELS, ROOT, TINY
 from training.data import Films, Part
 from training.export import MODEL_FILE, TRAINING_RECIPE_FILE, ExportMismatch, check, examples, export

@@ -4,8 +4,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
-from cxr.network import ARCHITECTURES
 
+from cxr.network import ARCHITECTURES
 from tests.training.conftest import ROOT
 from training.recipe import RECIPES, TrainingRecipe, find, parse
 

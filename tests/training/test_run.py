@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from cxr import network
 from PIL import Image
 from torch import Tensor
 
+from cxr import network
 from tests.training.conftest import LABELS, ROOT, TINY, film, train, write_film
 from training.data import Films, Part
 from training.recipe import TrainingRecipe

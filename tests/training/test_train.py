@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cxr.network import build, save, to_torchscript
-from cxr.reading import normalise
 from torch import Tensor, nn
 
+from cxr.network import build, save, to_torchscript
+from cxr.reading import normalise
 from tests.training.conftest import LABELS, ROOT, TINY, random_films
 from training.data import Films, Part
 from training.recipe import ScheduleSettings, TrainingRecipe, parse
