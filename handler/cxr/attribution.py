@@ -6,7 +6,8 @@ Captum's hooks are refused by ScriptModules; they are put on an eager module aro
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,10 +99,22 @@ def integrated_gradients(network: nn.Module, x: Tensor, target: int) -> tuple[Te
     return attributed, {"completeness": {"sum": total, "logit_difference": difference, "steps": steps}}
 
 
+@contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    """So that the same film gets the same explanation: Captum draws from both torch and numpy."""
+    numpys = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpys)
+
+
 def gradient_shap(network: nn.Module, x: Tensor, target: int) -> tuple[Tensor, dict[str, Any]]:
     """Lundberg and Lee 2017, arXiv:1705.07874, as expected gradients between black and the film."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # the same film gets the same explanation
+    with _same_random_numbers():
         baselines = torch.cat([_black(x), torch.zeros_like(x)])
         attributed = GradientShap(network).attribute(x, baselines, target=target, n_samples=SHAP_SAMPLES, stdevs=0.1)
     return attributed, {"samples": SHAP_SAMPLES}

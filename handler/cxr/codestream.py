@@ -96,6 +96,11 @@ def _frame_header(data: bytes, segment: Segment) -> Frame | None:
     return Frame(rows, columns, samples, precision, lossless, excessive)
 
 
+def jpeg_names_its_colours(data: bytes) -> bool:
+    """Whether a JFIF or Adobe header says what the components are."""
+    return any(segment.marker in (APP0, APP14) for segment in jpeg_segments(data))
+
+
 def jpeg_without_metadata(data: bytes) -> tuple[bytes, bytes]:
     """The JPEG with nothing but what its pixels need (JFIF and Adobe headers stay), and its EXIF block.
 

@@ -15,7 +15,8 @@ import logging
 import math
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import imagecodecs
@@ -31,7 +32,7 @@ from pydicom.pixels.processing import apply_color_lut, convert_color_space
 from pydicom.pixels.utils import pixel_array
 from pydicom.tag import Tag
 
-from cxr.codestream import Frame, j2k_codestream, j2k_frame, jpeg_frame
+from cxr.codestream import Frame, j2k_codestream, j2k_frame, jpeg_frame, jpeg_names_its_colours
 from cxr.errors import CxrError, FilmTooLarge, MultiFrame, NotAFilm, UnreadableImage, UnsupportedEncoding
 from cxr.film import Film, Limits
 from cxr.picture import chroma
@@ -114,15 +115,23 @@ def read_dicom(data: bytes, limits: Limits) -> Film:
 
 
 class _Metered(io.BytesIO):
-    """A stream that ends the parsing of millions of elements or items, each of which costs memory and time."""
+    """A stream that ends before millions of elements or items are parsed, each of which costs memory and time."""
 
     reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.reads += 1
-        if self.reads > MAX_READS:
+        return super().read(size) if self.reads <= MAX_READS else b""
+
+
+@contextmanager
+def _metered(data: bytes) -> Iterator[_Metered]:
+    stream = _Metered(data)
+    try:
+        yield stream
+    finally:
+        if stream.reads > MAX_READS:
             raise FilmTooLarge("the DICOM object has more elements than any film")
-        return super().read(size)
 
 
 def _parse(data: bytes, limits: Limits) -> Dataset:
@@ -136,14 +145,16 @@ def _parse(data: bytes, limits: Limits) -> Dataset:
 
 
 def _read(data: bytes, limits: Limits) -> Dataset:
-    stream = _Metered(data)
-    stream.seek(PREAMBLE + 4)
-    # PS3.10 7.1: group 0002 is always explicit little endian; reading stops at the first other group.
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    with _metered(data) as stream:
+        stream.seek(PREAMBLE + 4)
+        # PS3.10 7.1: group 0002 is always explicit little endian; reading stops at the first other group.
+        meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+        end = stream.tell()
     if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
-        return dcmread(_Metered(data), specific_tags=list(WANTED))
-    inflated = _inflate(data[stream.tell() :], limits)
-    dataset = read_dataset(_Metered(inflated), False, True, specific_tags=[Tag(name) for name in WANTED])
+        with _metered(data) as stream:
+            return dcmread(stream, specific_tags=list(WANTED))
+    with _metered(_inflate(data[end:], limits)) as stream:
+        dataset = read_dataset(stream, False, True, specific_tags=[Tag(name) for name in WANTED])
     dataset.file_meta = FileMetaDataset(meta)
     return dataset
 
@@ -256,6 +267,8 @@ def _decode_frame(
         raise UnreadableImage("the compressed frame has more bits than the DICOM header allocates")
     if END_OF_IMAGE not in data[-16:]:  # a decoder would fill the missing part with grey
         raise UnreadableImage("the compressed frame is truncated")
+    if codec is imagecodecs.jpeg8_decode and ds.PhotometricInterpretation == "RGB" and not jpeg_names_its_colours(data):
+        return imagecodecs.jpeg8_decode(data, colorspace="RGB", outcolorspace="RGB")  # libjpeg would guess YCbCr
     return codec(data)
 
 

@@ -240,8 +240,12 @@ def shared(path: str) -> Path:
     return found
 
 
-def packaged(name: str) -> bytes:
+def packaged_path(name: str) -> Path:
     """A DICOM file of the package pydicom-data, or of pydicom's own."""
     found = get_testdata_file(name, download=False)
     assert isinstance(found, str), f"{name} is not in pydicom-data"
-    return Path(found).read_bytes()
+    return Path(found)
+
+
+def packaged(name: str) -> bytes:
+    return packaged_path(name).read_bytes()

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.sequence import Sequence
 
 from cxr import dicom
@@ -79,6 +80,24 @@ def test_every_readable_film_of_the_data_folder_is_read() -> None:
 def test_encodings_of_rg1_in_the_data_folder_agree(encoding: str) -> None:
     encoded = films.shared(f"dicom/RG1_15bit_mono1_{encoding}.dcm").read_bytes()
     assert tensor_of(encoded).equal(tensor_of(films.packaged("RG1_UNCR.dcm")))
+
+
+@pytest.mark.parametrize(
+    "name", ["MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm",
+             "MR_small_padded.dcm", "MR_small_implicit.dcm"],
+)  # fmt: skip
+def test_published_encodings_of_one_image_agree(name: str) -> None:
+    np.testing.assert_array_equal(film_of(films.packaged(name)).pixels, film_of(films.packaged("MR_small.dcm")).pixels)
+
+
+@pytest.mark.parametrize(
+    "name", ["JPEG-LL.dcm", "JPGLosslessP14SV1_1s_1f_8b.dcm", "JPEGLSNearLossless_16.dcm", "693_J2KI.dcm",
+             "693_J2KR.dcm", "J2K_pixelrep_mismatch.dcm", "image_dfl.dcm", "explicit_VR-UN.dcm", "examples_overlay.dcm"],
+)  # fmt: skip
+def test_published_images_hold_what_pydicom_decodes(name: str) -> None:
+    ds = films.dcmread(films.packaged_path(name))
+    offset = 1 << (ds.BitsStored - 1) if ds.PixelRepresentation else 0
+    np.testing.assert_array_equal(film_of(films.packaged(name)).pixels, ds.pixel_array.astype(int) + offset)
 
 
 def test_a_frame_in_several_fragments_is_one_frame() -> None:
@@ -440,6 +459,14 @@ def test_lossy_jpeg_captures_in_colour_are_read(options: tuple[str, ...]) -> Non
     assert np.abs(film_of(data).pixels.astype(int) - luminance(coloured())).max() <= 12
 
 
+@pytest.mark.parametrize("name", ["SC_jpeg_no_color_transform.dcm", "SC_rgb_jpeg_dcmd.dcm"])
+def test_rgb_stays_rgb_in_a_jpeg_that_does_not_name_its_colours(name: str) -> None:
+    from pydicom.pixels import pixel_array
+
+    expected = luminance(pixel_array(films.packaged_path("SC_jpeg_no_color_transform.dcm")))
+    assert np.abs(film_of(films.packaged(name)).pixels.astype(int) - expected).max() <= 1
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_palette_colour_is_looked_up(bits: int) -> None:
     palette = coloured(256, 1)[:, 0]
@@ -534,7 +561,7 @@ def test_a_truncated_film_is_refused_in_every_encoding(encoding: str | None, sha
 @pytest.mark.parametrize("encoding", ["JPEG 2000", "RLE", "JPEG-LS"])
 def test_a_frame_cut_short_and_closed_again_is_refused(encoding: str) -> None:
     ds = films.dcmread(films.io.BytesIO(films.LOSSLESS[encoding](films.dicom(chest()))))
-    (frame,) = films.generate_frames(ds.PixelData, number_of_frames=1)
+    (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
     cut = frame[: len(frame) // 2 & ~1] + b"\xff\xd9"
     with pytest.raises(UnreadableImage):
         film_of(films.encapsulated(cut, chest(), ds.file_meta.TransferSyntaxUID))

@@ -17,7 +17,7 @@ from cxr.settings import Settings
 from serving.torchserve import REGISTRATIONS, TorchServe
 
 ONCE = RetryPolicy(attempts=1)
-TIMEOUT_S = 120.0
+TIMEOUT_S = 600.0
 
 
 @pytest.fixture

@@ -99,12 +99,13 @@ def test_the_attribution_worker_comes_back_too(server: TorchServe, expected: Exp
     def explain() -> None:
         with RestClient(server.inference_url, timeout_s=PATIENCE_S, retry=PATIENT) as service:
             try:
-                told.append(service.explain(PNG, method="integrated_gradients", overlay=False))
+                told.append(service.explain(PNG, method="gradient_shap", overlay=False))
             except ClientError as error:
                 told.append(error)
 
     user = threading.Thread(target=explain)
     user.start()
+    time.sleep(1)  # its film is worked on by now, or waits for its worker: both have to end well
     predicting = server.worker_pids("cxr")
     killed = kill(server, "cxr-attribution", 1)
     with RestClient(server.inference_url, timeout_s=PATIENCE_S) as service:

@@ -81,7 +81,7 @@ def random_films(counts: tuple[int, ...], side: int = SIDE) -> Films:
     return Films(pictures, classes, names, tuple(Path(name) for name in names), LABELS[: len(counts)])
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
     """The same order of additions everywhere, and room for whoever shares the machine."""
     before = torch.get_num_threads()
@@ -109,14 +109,14 @@ def vary(tiny: TrainingRecipe) -> Callable[..., TrainingRecipe]:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
     path.write_text(TINY)
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def film_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`<class>/*.png`, 32 films each, two to a group; groups are named, so the split is the same everywhere."""
     root = tmp_path_factory.mktemp("films")
@@ -129,7 +129,7 @@ def film_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def parts(film_folder: Path) -> dict[Part, Films]:
     recipe = parse(TINY)
     return load_parts(film_folder, recipe.split, recipe.film)
@@ -140,7 +140,7 @@ def train(data: Path, recipe: Path, folder: Path) -> int:
     return main(["train", "--data", str(data), "--recipe", str(recipe), "--run", str(folder)])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def run_folder(film_folder: Path, recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one whole training left; tests read it and write nowhere in it."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from PIL import Image
+from torch import nn
+
+from cxr import attribution, network
+from cxr.attribution import (
+    OVERLAY_SIDE,
+    STRONG,
+    WEAK,
+    grad_cam,
+    gradient_shap,
+    integrated_gradients,
+    occlusion,
+    overlay,
+)
+from cxr.network import LoadedNetwork
+from cxr.reading import NOTICE
+from tests.handler.films import RG1_PNG, tensor_of
+
+
+@pytest.fixture(scope="module")
+def plain(model_file: object) -> LoadedNetwork:
+    """Loaded without optimisation."""
+    return network.load(model_file, optimise=False)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def x(plain: LoadedNetwork) -> torch.Tensor:
+    """RG1, (1, 3, S, S)."""
+    return tensor_of(RG1_PNG.read_bytes(), plain.recipe).unsqueeze(0)
+
+
+@pytest.fixture(scope="module")
+def eager(plain: LoadedNetwork) -> nn.Module:
+    """The same weights in the architecture's Python modules: no TorchScript."""
+    rebuilt = network.build(plain.recipe.architecture, len(plain.recipe.labels))
+    rebuilt.load_state_dict(plain.whole.state_dict())
+    return rebuilt.eval()
+
+
+# --- Grad-CAM --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimised", [False, True])
+def test_grad_cam_equals_captum_on_the_eager_network(
+    optimised: bool, loaded: LoadedNetwork, plain: LoadedNetwork, eager: nn.Module, x: torch.Tensor
+) -> None:
+    served = loaded if optimised else plain
+    with torch.no_grad():
+        feature_map = served.features(x)
+    for target in range(len(plain.recipe.labels)):
+        expected = LayerGradCam(eager, eager.features).attribute(x, target, relu_attributions=True)[0, 0]
+        torch.testing.assert_close(grad_cam(served.head, feature_map, target), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_grad_cam_of_a_row_does_not_depend_on_its_batch(plain: LoadedNetwork, x: torch.Tensor) -> None:
+    with torch.no_grad():
+        alone, among = plain.features(x), plain.features(torch.cat([x, -x, x / 2]))
+    torch.testing.assert_close(grad_cam(plain.head, alone, 0), grad_cam(plain.head, among[:1], 0), rtol=1e-4, atol=1e-5)
+
+
+# --- methods at the input --------------------------------------------------------------------------
+
+
+def test_integrated_gradients_is_complete(plain: LoadedNetwork, x: torch.Tensor) -> None:
+    with torch.no_grad():
+        target = int(plain.whole(x).argmax())
+    attributed, details = integrated_gradients(plain.whole, x, target)
+    with torch.no_grad():
+        black = torch.ones_like(x) * x.amin(dim=(2, 3), keepdim=True)
+        difference = float((plain.whole(x) - plain.whole(black))[0, target])
+    assert details["completeness"]["logit_difference"] == pytest.approx(difference, abs=1e-4)
+    assert abs(float(attributed.sum()) - difference) <= max(0.01, 0.01 * abs(difference))
+
+
+def test_gradient_shap_gives_the_same_film_the_same_answer_and_leaves_random_states_alone(
+    plain: LoadedNetwork, x: torch.Tensor
+) -> None:
+    answers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        torchs, numpys = torch.get_rng_state(), np.random.get_state()[1].tolist()
+        answers.append(gradient_shap(plain.whole, x, 0)[0])
+        assert torch.get_rng_state().equal(torchs)
+        assert np.random.get_state()[1].tolist() == numpys
+    assert answers[0].equal(answers[1])
+
+
+class Brightness(nn.Module):
+    """Its one logit is the light in one square."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :, 140:168, 56:84].mean(dim=(1, 2, 3)).unsqueeze(1)
+
+
+@pytest.mark.parametrize("method", [occlusion, integrated_gradients, gradient_shap])
+def test_the_evidence_lies_where_the_network_looks(method: attribution.InputMethod) -> None:
+    x = torch.full((1, 3, 224, 224), -1.0)
+    x[:, :, 100:200, 20:120] = 1
+    heat, _ = method(Brightness(), x, 0)
+    positive = heat.sum(dim=1)[0].clamp(min=0)
+    assert positive[126:182, 42:98].sum() > 0.95 * positive.sum() > 0
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "gradient_shap"])
+def test_heat_maps_are_shares_of_the_strongest_evidence(method: str, plain: LoadedNetwork, x: torch.Tensor) -> None:
+    with torch.no_grad():
+        feature_map = plain.features(x)
+    result = attribution.attribute(method, plain, x[0], feature_map, 0)
+    assert result.heat_map.dtype == np.float32
+    assert result.heat_map.min() >= 0
+    assert result.heat_map.max() in (0, 1)
+    rows = result.as_json()["map"]
+    assert np.shape(rows) == result.heat_map.shape
+    np.testing.assert_allclose(rows, result.heat_map, atol=0.0005)
+
+
+def test_no_evidence_is_a_map_of_zeros() -> None:
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Linear(4, 2))
+    nn.init.zeros_(head[2].weight)
+    heat = attribution._to_heat_map(grad_cam(head, torch.rand(1, 4, 7, 7), 0))
+    assert heat.shape == (7, 7) and not heat.any()
+
+
+# --- overlay ---------------------------------------------------------------------------------------
+
+HEAT = np.linspace(0, 1, 49, dtype=np.float32).reshape(7, 7)
+
+
+def overlaid(rows: int, columns: int, heat: np.ndarray = HEAT) -> np.ndarray:
+    film = np.tile(np.arange(columns) % 256, (rows, 1)).astype(np.uint8)
+    return np.asarray(Image.open(io.BytesIO(overlay(film, heat, "COVID 0.91  grad_cam", NOTICE))))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((2048, 2500), (839, 1024)), ((2500, 2048), (1024, 839)), ((1024, 1024), (1024, 1024)),
+        ((169, 211), (820, 1024)), ((1, 5000), (1, 1024)), ((5000, 1), (1024, 1)), ((1, 1), (1024, 1024)),
+    ],
+)  # fmt: skip
+def test_overlays_keep_the_aspect_ratio_and_have_1024_pixels_at_most(
+    shape: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert overlaid(*shape).shape == (*expected, 3)
+    assert max(expected) == OVERLAY_SIDE
+
+
+@pytest.mark.parametrize("shape", [(1000, 800), (800, 1000), (400, 1000)])
+def test_a_legend_shows_the_colours_from_nothing_to_strongest(shape: tuple[int, int]) -> None:
+    image = overlaid(*shape).astype(int)
+    bar = image[-64 + 18, 12:172]
+    np.testing.assert_allclose(bar[[2, -3]], [WEAK, STRONG], atol=12)
+    text = image[-64:, 190:]
+    assert (text.min(axis=2) > 200).sum() > 200  # the caption, in white
+    assert image[-64:, 180:].mean() < 80  # on black
+
+
+def test_a_film_without_room_has_no_legend() -> None:
+    assert overlaid(100, 5000).shape == (20, 1024, 3)
+
+
+def test_a_heat_map_of_zeros_leaves_the_film_as_it_is() -> None:
+    image = overlaid(1024, 1024, np.zeros((7, 7), np.float32))[:-64]
+    np.testing.assert_array_equal(image[..., 0], image[..., 2])
+    np.testing.assert_array_equal(image[0, :, 0], np.arange(1024) % 256)
+
+
+def test_strong_evidence_is_coloured_and_weak_is_not() -> None:
+    heat = np.zeros((8, 8), np.float32)
+    heat[2, 2] = 1
+    image = overlaid(1024, 1024, heat).astype(int)
+    chroma = image.max(axis=2) - image.min(axis=2)
+    assert chroma[320, 320] > 60
+    assert chroma[700, 700] == 0
+
+
+def test_an_overlay_fits_an_answer() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1024, 1024), dtype=np.uint8)
+    heat = np.random.default_rng(1).random((56, 56), dtype=np.float32)
+    assert len(overlay(noise, heat, "x", NOTICE)) * 4 / 3 < 6_500_000

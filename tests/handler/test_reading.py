@@ -1,0 +1,530 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydicom import uid
+
+from cxr import isolation, reading
+from cxr.errors import BadRequest, CxrError, FilmTooLarge, NotAFilm, UnreadableImage, UnsupportedImage, WrongModel
+from cxr.film import Film, Limits
+from cxr.network import LoadedNetwork
+from cxr.reading import (
+    NOTICE,
+    Explain,
+    Reader,
+    Request,
+    Row,
+    Verdict,
+    decide,
+    inspect_features,
+    inspect_pixels,
+    stretch,
+)
+from cxr.recipe import GateThresholds, Recipe
+from tests.handler import films
+from tests.handler.films import RECIPE, RG1_PNG, chest, coloured, film_of, picture, shared, tensor_of
+
+RG1 = RG1_PNG.read_bytes()
+GREY = chest(bits=8)
+
+
+def ask(reader: Reader, *given: bytes | torch.Tensor | Request) -> list[Row]:
+    return reader.read([entry if isinstance(entry, Request) else Request(entry) for entry in given])
+
+
+def answer(reader: Reader, film: bytes) -> dict[str, Any]:
+    (row,) = ask(reader, film)
+    assert row.error is None, row.error
+    return row.answer
+
+
+# --- decode ----------------------------------------------------------------------------------------
+
+
+def test_no_bytes_are_a_bad_request() -> None:
+    with pytest.raises(BadRequest):
+        reading.decode(b"", Limits())
+
+
+def test_the_format_is_told_by_the_bytes() -> None:
+    assert film_of(picture(GREY)).pixels.shape == film_of(films.dicom(GREY, BitsStored=8)).pixels.shape
+    with pytest.raises(UnsupportedImage):
+        film_of(b"PNG of a film, it says")
+
+
+# --- gate, first half ------------------------------------------------------------------------------
+
+
+def pixel_verdict(pixels: Any) -> str | None:
+    verdict = inspect_pixels(film_of(picture(pixels)), RECIPE)
+    return verdict and verdict.reason
+
+
+@pytest.mark.parametrize("level", [0, 7, 255])
+def test_a_constant_film_is_blank(level: int) -> None:
+    assert pixel_verdict(np.full((99, 99), level, np.uint8)) == "blank"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_nearly_constant_film_is_blank(dtype: type) -> None:
+    noise = np.random.default_rng(0).integers(-2, 3, (200, 200))
+    assert pixel_verdict((np.iinfo(dtype).max // 3 + noise).astype(dtype)) == "blank"
+
+
+def test_a_constant_film_with_a_mark_is_blank() -> None:
+    pixels = np.full((500, 500), 20, np.uint8)
+    pixels[:20, :20] = 255  # 0.16 % of the film
+    assert pixel_verdict(pixels) == "blank"
+
+
+def test_a_colour_picture_is_no_film_whatever_its_contrast() -> None:
+    assert pixel_verdict(coloured()) == "colour"
+
+
+def test_ten_bits_in_sixteen_are_not_blank() -> None:
+    assert pixel_verdict(chest(bits=10).astype(np.uint16)) is None
+
+
+def test_a_faint_tint_is_not_colour() -> None:
+    tinted = np.dstack([GREY, GREY, np.clip(GREY * 0.9, 0, 255).astype(np.uint8)])
+    assert pixel_verdict(tinted) is None
+
+
+# --- stretch and tensor ----------------------------------------------------------------------------
+
+
+def test_stretch_puts_the_percentiles_at_black_and_white() -> None:
+    film = film_of(picture(chest(bits=16)))
+    shown = stretch(film, (0.5, 99.5))
+    low, high = film.percentiles(0.5, 99.5)
+    expected = np.clip((film.tone[film.pixels] - low) / (high - low), 0, 1) * 255
+    np.testing.assert_allclose(shown, expected, atol=0.5 + 1e-9)
+    assert (shown == 0).mean() <= 0.01 and (shown == 255).mean() <= 0.01
+
+
+def test_stretch_uses_the_full_bit_depth() -> None:
+    narrow = 30000 + (chest(bits=12) // 8).astype(np.uint16)  # two levels of eight bits, 512 of sixteen
+    assert len(np.unique(stretch(film_of(picture(narrow)), (0.5, 99.5)))) > 200
+
+
+def test_a_constant_film_becomes_black() -> None:
+    assert not stretch(film_of(picture(np.full((9, 9), 99, np.uint8))), (0.5, 99.5)).any()
+
+
+@pytest.mark.parametrize("gain", [0.25, 0.5])
+def test_exposure_does_not_change_the_tensor(gain: float) -> None:
+    darker = (chest(bits=12) * 16 * gain).astype(np.uint16)
+    np.testing.assert_allclose(tensor_of(picture(darker)), tensor_of(picture(chest(bits=12) * 16)), atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (64, 64), (63, 65), (3000, 40)])
+def test_a_tensor_has_the_networks_shape_whatever_the_films(shape: tuple[int, int]) -> None:
+    tensor = tensor_of(picture(chest(*shape, bits=8)))
+    assert tensor.shape == (3, 64, 64) and tensor.dtype == torch.float32
+    assert torch.isfinite(tensor).all()
+
+
+def test_the_tensor_is_normalised_by_the_recipe() -> None:
+    recipe = Recipe("t", "resnet18", "1", ("a",), size=2, mean=(0.1, 0.2, 0.3), std=(0.5, 1, 2))
+    tensor = reading.to_tensor(np.full((2, 2), 255, np.uint8), recipe)
+    np.testing.assert_allclose(tensor[:, 0, 0], [0.9 / 0.5, 0.8, 0.35], rtol=1e-6)
+
+
+def test_shrinking_is_antialiased() -> None:
+    stripes = np.tile(np.array([0, 255], np.uint8), (640, 320))
+    shown = reading.shrink(stripes, 64)
+    assert shown.std() < 3 and abs(shown.mean() - 127.5) < 2
+
+
+def test_training_and_serving_share_the_way_to_the_tensor() -> None:
+    shown = np.stack([GREY[:64, :64]] * 2)
+    assert reading.normalise(torch.from_numpy(shown), RECIPE)[1].equal(reading.to_tensor(shown[1], RECIPE))
+
+
+# --- determinism -----------------------------------------------------------------------------------
+
+
+def run_tensors(paths: Sequence[Path], seed: str, *places: Path) -> tuple[list[str], str]:
+    places = places or (films.ROOT / "handler",)
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(map(str, [*places, films.ROOT]))}
+    command = [sys.executable, str(Path(__file__).with_name("tensors.py")), *map(str, paths)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines(), done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Films as files."""
+    folder = tmp_path_factory.mktemp("films")
+    plain = films.dicom(chest(), WindowCenter=2000, WindowWidth=3000)
+    contents = {
+        "png": RG1, "jpeg": picture(GREY, "JPEG"), "tiff": films.tiff(chest(), compression="lzw"), "dicom": plain,
+        "j2k": films.LOSSLESS["JPEG 2000"](plain), "jpegls": films.LOSSLESS["JPEG-LS by CharLS"](plain),
+        "rle": films.LOSSLESS["RLE by pydicom"](plain), "lossless": films.packaged("RG1_J2KR.dcm"),
+    }  # fmt: skip
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    return {name: folder / name for name in contents}
+
+
+def test_the_same_bytes_give_the_same_tensor_in_every_process(written: dict[str, Path]) -> None:
+    here = [hashlib.sha256(tensor_of(path.read_bytes()).numpy().tobytes()).hexdigest() for path in written.values()]
+    assert run_tensors(list(written.values()), "1")[0] == run_tensors(list(written.values()), "2")[0] == here
+
+
+def test_the_unpacked_archive_gives_the_same_tensors(written: dict[str, Path], archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(tmp_path)
+    assert run_tensors(list(written.values()), "1", tmp_path)[0] == run_tensors(list(written.values()), "1")[0]
+
+
+def test_threads_give_the_same_answers_as_one_after_another(loaded: LoadedNetwork, reader: Reader) -> None:
+    given = [RG1, films.dicom(chest()), b"junk", picture(GREY), picture(GREY, "JPEG")] * 3
+    threaded = ask(Reader(loaded, threads=3), *given)
+    for row, expected in zip(threaded, ask(reader, *given), strict=True):
+        assert row.answer == expected.answer and str(row.error) == str(expected.error)
+        if row.tensor is not None and expected.tensor is not None:
+            assert row.tensor.equal(expected.tensor)
+
+
+# --- the answer ------------------------------------------------------------------------------------
+
+
+def test_an_answer_has_the_shape_of_the_contract(reader: Reader) -> None:
+    (row,) = ask(reader, Request(RG1, "r-1"))
+    labels = reader.recipe.labels
+    assert set(row.answer) == {
+        "model", "request_id", "prediction", "probabilities", "decision", "gate", "warnings", "notice",
+    }  # fmt: skip
+    assert row.answer["request_id"] == "r-1" and row.answer["notice"] == NOTICE
+    assert row.answer["model"] == {
+        "name": reader.recipe.name, "version": reader.recipe.version, "sha256": reader.network.sha256,
+    }  # fmt: skip
+    assert tuple(row.answer["probabilities"]) == labels
+    assert math.isclose(sum(row.answer["probabilities"].values()), 1, abs_tol=1e-5)
+    assert row.answer["prediction"] == max(labels, key=row.answer["probabilities"].__getitem__)
+    assert len(json.dumps(row.answer, allow_nan=False)) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("reason", "confidence", "decision"),
+    [
+        (None, 0.9, "report"),
+        (None, 0.7, "report"),
+        (None, 0.69, "abstain"),
+        ("blank", 0.99, "reject"),
+        ("colour", 0.1, "reject"),
+    ],
+)
+def test_decisions(reason: str | None, confidence: float, decision: str) -> None:
+    assert decide(Verdict(1, 1, reason), confidence, Recipe("t", "a", "1", ("a",), abstain_below=0.7)) == decision
+
+
+def test_features_farther_than_the_threshold_are_unfamiliar() -> None:
+    recipe = Recipe("t", "a", "1", ("a",), gate=GateThresholds(max_distance=2))
+    assert inspect_features(2, recipe).reason is None
+    assert inspect_features(2.01, recipe).reason == "unfamiliar"
+
+
+def test_a_rejected_film_says_why(reader: Reader) -> None:
+    told = answer(reader, picture(np.zeros((50, 50), np.uint8)))
+    assert told["decision"] == "reject" and told["gate"]["reason"] == "blank"
+    assert told["warnings"] == [reading.REASONS["blank"]]
+
+
+def test_film_warnings_reach_the_answer(reader: Reader) -> None:
+    told = answer(reader, films.dicom(chest(), WindowCenter=1, WindowWidth=0))
+    assert any("window is invalid" in warning for warning in told["warnings"])
+
+
+# --- DICOM and PNG of one film ---------------------------------------------------------------------
+
+
+def probabilities(reader: Reader, film: bytes) -> list[float]:
+    return list(answer(reader, film)["probabilities"].values())
+
+
+def rg1_values() -> Any:
+    """RG1's stored values turned to MONOCHROME2, 15 bits."""
+    return 32767 - film_of(films.packaged("RG1_UNCR.dcm")).pixels
+
+
+def test_dicom_and_16_bit_png_of_one_film_agree(reader: Reader) -> None:
+    png = picture(rg1_values().astype(np.uint16) * 2)
+    assert probabilities(reader, png) == pytest.approx(probabilities(reader, films.packaged("RG1_UNCR.dcm")), abs=1e-3)
+
+
+def test_dicom_and_8_bit_png_of_one_film_agree(reader: Reader) -> None:
+    film = film_of(films.packaged("RG1_UNCR.dcm"))
+    png = picture(np.rint(film.tone[film.pixels] * 255).astype(np.uint8))
+    # eight bits over the whole range leave about 190 grey levels between the percentiles
+    assert probabilities(reader, png) == pytest.approx(probabilities(reader, films.packaged("RG1_UNCR.dcm")), abs=1e-2)
+
+
+def test_dicom_and_8_bit_png_of_the_stretched_film_agree(reader: Reader) -> None:
+    dicom = films.packaged("RG1_UNCR.dcm")
+    png = picture(stretch(film_of(dicom), reader.recipe.stretch))
+    assert probabilities(reader, png) == pytest.approx(probabilities(reader, dicom), abs=1e-3)
+
+
+def test_8_bit_dicom_and_png_agree(reader: Reader) -> None:
+    pixels = np.asarray(Image.open(RG1_PNG).convert("L"))
+    assert probabilities(reader, films.dicom(pixels, BitsStored=8, HighBit=7)) == probabilities(reader, picture(pixels))
+
+
+# --- gate, on the archive's model ------------------------------------------------------------------
+
+
+def photographs() -> dict[str, Path]:
+    """Those that scikit-image and scikit-learn carry; nothing is downloaded."""
+    import skimage
+    import sklearn.datasets
+
+    folders = Path(skimage.__file__).parent / "data", Path(sklearn.datasets.__file__).parent / "images"
+    return {
+        path.stem: path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in (".png", ".jpg")
+    }
+
+
+PHOTOGRAPHS = photographs()
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_photographs_are_rejected(name: str, reader: Reader) -> None:
+    assert answer(reader, PHOTOGRAPHS[name].read_bytes())["decision"] == "reject"
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_photographs_in_grey_are_rejected(name: str, reader: Reader) -> None:
+    grey = Image.open(PHOTOGRAPHS[name]).convert("RGB").convert("L")
+    assert answer(reader, picture(grey))["decision"] == "reject"
+
+
+def test_noise_is_rejected(reader: Reader) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512), dtype=np.uint8)
+    smooth = Image.fromarray(noise[:16, :16]).resize((512, 512), Image.Resampling.BICUBIC)
+    assert [answer(reader, picture(film))["decision"] for film in (noise, smooth)] == ["reject"] * 2
+
+
+@pytest.mark.parametrize("name", ["highdicom_dx_dog_thorax_mono1.dcm", "RG3_J2KI.dcm", "nhsx_OT_sample.dcm"])
+def test_the_dog_the_extremity_and_the_scout_are_rejected(name: str, reader: Reader) -> None:
+    assert answer(reader, shared(f"dicom/{name}").read_bytes())["decision"] == "reject"
+
+
+def test_the_packaged_extremity_is_rejected(reader: Reader) -> None:
+    assert answer(reader, films.packaged("RG3_UNCR.dcm"))["decision"] == "reject"
+
+
+@pytest.mark.parametrize("name", ["RG1_UNCR.dcm", "RG1_J2KI.dcm"])
+def test_rg1_is_accepted(name: str, reader: Reader) -> None:
+    assert answer(reader, films.packaged(name))["decision"] != "reject"
+
+
+def test_the_repositorys_own_film_is_accepted(reader: Reader) -> None:
+    assert answer(reader, RG1)["decision"] != "reject"
+
+
+def test_nih_dx_is_accepted(reader: Reader) -> None:
+    assert answer(reader, shared("dicom/NIH_DX_nofinding.dcm").read_bytes())["decision"] != "reject"
+
+
+def test_films_of_other_origin_are_accepted(reader: Reader) -> None:
+    paths = sorted(shared("external").rglob("*.png"))
+    rejected = [path.name for path in paths if answer(reader, path.read_bytes())["decision"] == "reject"]
+    assert len(rejected) <= 0.05 * len(paths), rejected
+
+
+# --- a batch ---------------------------------------------------------------------------------------
+
+
+def mixed(reader: Reader) -> dict[str, Request]:
+    """Good, bad and explained rows, and a prepared tensor."""
+    label = reader.recipe.labels[-1]
+    return {
+        "png": Request(RG1), "empty": Request(b""), "dicom": Request(films.packaged("RG1_J2KI.dcm")),
+        "html": Request(b"<html>" * 9), "explained": Request(RG1, "e", Explain(target=label)),
+        "truncated": Request(RG1[:9000]), "tensor": Request(tensor_of(RG1, reader.recipe)),
+        "report": Request(films.dicom(SOPClassUID=uid.BasicTextSRStorage)),
+        "method": Request(RG1, "m", Explain(method="tea leaves")), "target": Request(RG1, "t", Explain(target="Moon")),
+        "shape": Request(torch.zeros(3, 8, 8)), "nan": Request(torch.full((3, reader.recipe.size, reader.recipe.size), math.nan)),
+        "blank": Request(picture(np.zeros((99, 99), np.uint8))), "no overlay": Request(RG1, "n", Explain(overlay=False)),
+        "explained dicom": Request(films.dicom(chest()), "d", Explain()),
+    }  # fmt: skip
+
+
+ERRORS = {
+    "empty": BadRequest, "html": UnsupportedImage, "truncated": UnreadableImage, "report": NotAFilm, "method": BadRequest,
+    "target": BadRequest, "shape": BadRequest, "nan": BadRequest,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def batch(reader: Reader) -> dict[str, Row]:
+    requests = mixed(reader)
+    return dict(zip(requests, reader.read(list(requests.values())), strict=True))
+
+
+def test_every_row_of_a_mixed_batch_has_its_own_outcome(batch: dict[str, Row]) -> None:
+    assert {name: type(row.error) for name, row in batch.items() if row.error is not None} == ERRORS
+    assert all(bool(row.answer) == (row.error is None) for row in batch.values())
+
+
+def test_every_row_of_a_mixed_batch_is_answered_as_if_alone(batch: dict[str, Row], reader: Reader) -> None:
+    for name, request in mixed(reader).items():
+        (alone,) = reader.read([request])
+        told, expected = batch[name].answer, alone.answer
+        assert str(batch[name].error) == str(alone.error)
+        for key in ("prediction", "decision", "request_id", "warnings"):
+            assert told.get(key) == expected.get(key), name
+        assert told.get("probabilities", {}) == pytest.approx(expected.get("probabilities", {}), abs=1e-5)
+        heat, expected_heat = (a.get("attribution", {}).get("map", [[0]]) for a in (told, expected))
+        np.testing.assert_allclose(heat, expected_heat, atol=0.002)
+
+
+def test_explanations_are_made_for_whom_asked_and_for_their_target(batch: dict[str, Row], reader: Reader) -> None:
+    asked = {name for name, row in batch.items() if "attribution" in row.answer}
+    assert asked == {"explained", "no overlay", "explained dicom"}
+    told = batch["explained"].answer["attribution"]
+    assert (told["method"], told["target"]) == ("grad_cam", reader.recipe.labels[-1])
+    overlays = {name for name in asked if (row := batch[name]).explanation and row.explanation.overlay_png}
+    assert overlays == {"explained", "explained dicom"}
+    assert batch["no overlay"].answer["attribution"]["target"] == batch["no overlay"].answer["prediction"]
+
+
+def test_a_prepared_tensor_is_answered_like_its_film(batch: dict[str, Row]) -> None:
+    told = batch["tensor"].answer
+    assert told["probabilities"] == pytest.approx(batch["png"].answer["probabilities"], abs=1e-5)
+    assert "prepared tensor" in told["warnings"][0]
+
+
+@pytest.mark.parametrize("value", [1e30, -1e30, math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_prepared_tensor_that_would_overflow_is_refused(reader: Reader, value: float, dtype: torch.dtype) -> None:
+    side = reader.recipe.size
+    (row,) = ask(reader, torch.full((3, side, side), value, dtype=dtype))
+    assert isinstance(row.error, BadRequest)
+
+
+def test_slow_methods_are_pointed_to_their_model(loaded: LoadedNetwork) -> None:
+    quick = Reader(loaded, methods=("grad_cam",))
+    (row,) = ask(quick, Request(RG1, "r", Explain("occlusion")))
+    assert isinstance(row.error, WrongModel) and "cxr-attribution" in row.error.message
+
+
+def test_limits_are_the_readers_own(loaded: LoadedNetwork) -> None:
+    rows = ask(Reader(loaded, Limits(max_bytes=1000, max_pixels=400)), RG1, picture(np.zeros((20, 21), np.uint8)))
+    assert [type(row.error) for row in rows] == [FilmTooLarge] * 2
+
+
+def test_an_empty_batch_is_answered(reader: Reader) -> None:
+    assert reader.read([]) == []
+
+
+@pytest.mark.parametrize("films_in_batch", [1, 2, 3])
+def test_batches_larger_than_the_limit_are_answered_in_order(loaded: LoadedNetwork, films_in_batch: int) -> None:
+    rows = ask(Reader(loaded, batch=films_in_batch), RG1, picture(GREY), b"", picture(np.zeros((9, 9), np.uint8)), RG1)
+    assert [row.answer.get("gate", {}).get("reason") == "blank" for row in rows] == [False, False, False, True, False]
+    assert isinstance(rows[2].error, BadRequest)
+    assert rows[0].answer["probabilities"] == pytest.approx(rows[4].answer["probabilities"], abs=1e-5)
+
+
+# --- isolation -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["decode", "inspect_pixels", "stretch", "to_tensor", "explain", "respond"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_unexpected_exception_stays_in_its_row(
+    step: str, threads: int, loaded: LoadedNetwork, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, calls = getattr(reading, step), iter(range(99))
+
+    def fails_once(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == 1:
+            raise RuntimeError("DOE^JOHN born 19560304")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(reading, step, fails_once)
+    rows = ask(Reader(loaded, threads=threads), *[Request(RG1, "r", Explain())] * 3)
+    assert sorted(row.error is None for row in rows) == [False, True, True]
+    (failed,) = (row.error for row in rows if row.error is not None)
+    assert failed.status == 500 and type(failed) is CxrError
+    assert "DOE" not in failed.message + caplog.text
+
+
+def test_running_out_of_memory_is_too_large_a_film(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: Any) -> Film:
+        raise MemoryError
+
+    monkeypatch.setattr(reading, "decode", out_of_memory)
+    (row,) = ask(reader, RG1)
+    assert isinstance(row.error, FilmTooLarge)
+
+
+def test_every_step_is_timed(loaded: LoadedNetwork) -> None:
+    told: list[str] = []
+    ask(Reader(loaded, observe=lambda step, _: told.append(step)), Request(RG1, "r", Explain()), b"junk")
+    assert sorted(told) == ["decode", "decode", "explain", "predict", "stretch"]
+
+
+def test_the_core_imports_neither_server_nor_training() -> None:
+    code = "import sys, cxr.reading, cxr.envelope; print([name for name in sys.modules if name.split('.')[0] in ('ts', 'training')])"
+    environment = {**os.environ, "PYTHONPATH": str(films.ROOT / "handler")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert isolation.log.name == "cxr.isolation"
+
+
+# --- patient data ----------------------------------------------------------------------------------
+
+PATIENT = {
+    "PatientName": "DOE^JOHN", "PatientID": "DOE-1956", "PatientBirthDate": "19560304", "InstitutionName": "DOE CLINIC",
+    "StudyDescription": "DOE THORAX", "ReferringPhysicianName": "DOE^JANE", "PatientComments": "DOE",
+}  # fmt: skip
+
+
+def patients_films() -> dict[str, bytes]:
+    """Good ones, and ones whose broken elements a careless reader quotes."""
+    plain = films.dicom(
+        chest(), **PATIENT, WindowCenter="2000.25", WindowWidth="1000.25", RescaleSlope="1.125", RescaleIntercept=0
+    )
+    short = films.dicom(chest(), **PATIENT, SOPClassUID="DOE^JOHN", PixelData=None)
+    return {
+        "good": plain, "truncated": plain[:-5000], "cut in a name": plain[: plain.index(b"DOE^JANE") + 4],
+        "name as window": plain.replace(b"2000.25 ", b"DOE^JOHN"), "name as slope": plain.replace(b"1.125 ", b"DOE^JO"),
+        "name as syntax": plain.replace(b"1.2.840.10008.1.2.1\0", b"DOE^JOHN 19560304  \0"), "name as class": short,
+        "name as date": plain.replace(b"19560304", b"DOE^JOHN"), "name as photometric": films.dicom(
+            chest(), **PATIENT, PhotometricInterpretation="DOE^JOHN"),
+        "frames": films.dicom(chest(), **PATIENT, NumberOfFrames=2), "broken VR": plain.replace(b"PN\x08\x00DOE", b"US\x08\x00DOE"),
+        "no VR": plain.replace(b"PN\x08\x00DOE", b"??\x08\x00DOE"), "charset": plain.replace(b"\x08\x00\x60\x00CS", b"\x08\x00\x05\x00CS"),
+        "compressed": films.LOSSLESS["JPEG 2000"](plain)[:-3000],
+    }  # fmt: skip
+
+
+def test_no_patient_data_reaches_a_log_or_an_answer(tmp_path: Path) -> None:
+    contents = patients_films()
+    for name, data in contents.items():
+        assert b"DOE" in data
+        (tmp_path / name).write_bytes(data)
+    answers, everything = run_tensors([tmp_path / name for name in contents], "0")
+    assert len(answers) == len(contents) and len(answers[0]) == 64
+    assert "DOE" not in everything and "19560304" not in everything
+
+
+def test_no_patient_data_reaches_the_readers_answer(reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    rows = ask(reader, *(Request(film, "r", Explain(overlay=False)) for film in patients_films().values()))
+    told = json.dumps([row.answer if row.error is None else row.error.as_json("r") for row in rows])
+    assert "DOE" not in told + caplog.text and "19560304" not in told + caplog.text
