@@ -182,13 +182,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_the_same_bytes_give_the_same_tensor_in_every_process(written: dict[str, Path]) -> None:
     here = [hashlib.sha256(tensor_of(path.read_bytes()).numpy().tobytes()).hexdigest() for path in written.values()]
-    assert run_tensors(list(written.values()), "1")[0] == run_tensors(list(written.values()), "2")[0] == here
+    assert run_tensors(list(written.values()), "1")[0] == here
 
 
 def test_the_unpacked_archive_gives_the_same_tensors(written: dict[str, Path], archive: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path)
-    assert run_tensors(list(written.values()), "1", tmp_path)[0] == run_tensors(list(written.values()), "1")[0]
+    here = [hashlib.sha256(tensor_of(path.read_bytes()).numpy().tobytes()).hexdigest() for path in written.values()]
+    assert run_tensors(list(written.values()), "2", tmp_path)[0] == here
 
 
 def test_threads_give_the_same_answers_as_one_after_another(loaded: LoadedNetwork, reader: Reader) -> None:
@@ -433,9 +434,8 @@ def test_an_empty_batch_is_answered(reader: Reader) -> None:
     assert reader.read([]) == []
 
 
-@pytest.mark.parametrize("films_in_batch", [1, 2, 3])
-def test_batches_larger_than_the_limit_are_answered_in_order(loaded: LoadedNetwork, films_in_batch: int) -> None:
-    rows = ask(Reader(loaded, batch=films_in_batch), RG1, picture(GREY), b"", picture(np.zeros((9, 9), np.uint8)), RG1)
+def test_more_films_than_a_batch_holds_are_answered_in_order(loaded: LoadedNetwork) -> None:
+    rows = ask(Reader(loaded, batch=2), RG1, picture(GREY), b"", picture(np.zeros((9, 9), np.uint8)), RG1)
     assert [row.answer.get("gate", {}).get("reason") == "blank" for row in rows] == [False, False, False, True, False]
     assert isinstance(rows[2].error, BadRequest)
     assert rows[0].answer["probabilities"] == pytest.approx(rows[4].answer["probabilities"], abs=1e-5)
