@@ -39,6 +39,20 @@ class Diverged(RuntimeError):
     """The loss is no number any more."""
 
 
+class AtSize(nn.Module):
+    """A teacher shown the student's films, (B, 3, S, S), at the size it was trained with."""
+
+    def __init__(self, network: nn.Module, size: int) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.size:
+            x = nn.functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
+        logits: Tensor = self.network(x)  # (B, classes)
+        return logits
+
+
 @dataclass
 class Progress:
     """What a run knows of itself; saved with every checkpoint."""
@@ -281,7 +295,7 @@ class Run:
             theirs, ours = getattr(teacher.recipe, name), getattr(self.reading, name)
             if theirs != ours:
                 raise ValueError(f"the teacher's {name} {theirs} are not the recipe's {ours}")
-        return teacher.whole
+        return AtSize(teacher.whole, teacher.recipe.size)
 
     def _save(self) -> None:
         state = {
