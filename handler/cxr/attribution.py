@@ -28,6 +28,7 @@ MAP_SIDE = 56
 INTEGRATION_STEPS = (64, 128, 256, 512, 1024)
 COMPLETENESS = 0.01
 """Integrated Gradients' error allowed, in logits or as a share of the logit difference."""
+INCOMPLETE = "incomplete attribution: its sum misses the logit difference by more than 1 %"
 OCCLUSION_WINDOW, OCCLUSION_STRIDE = 28, 14
 SHAP_SAMPLES = 16
 
@@ -39,6 +40,12 @@ class Attribution:
     heat_map: NDArray[np.float32]
     """(h, w), 0..1: nothing .. strongest. All 0 where nothing speaks for the class."""
     details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the map has to know."""
+        complete = self.details.get("completeness", {}).get("complete", True)
+        return [] if complete else [INCOMPLETE]
 
     def as_json(self) -> dict[str, Any]:
         return {"map": np.round(self.heat_map.astype(float), 3).tolist(), **self.details}
@@ -84,7 +91,8 @@ def integrated_gradients(network: nn.Module, x: Tensor, target: int) -> tuple[Te
         x: (1, 3, S, S).
 
     Returns:
-        (1, 3, S, S), and the sum of attributions, the logit difference and the number of steps.
+        (1, 3, S, S), and the sum of attributions, the logit difference, the number of steps and whether that was
+        complete: False where the last of INTEGRATION_STEPS was not enough.
     """
     baseline = _black(x)
     with torch.no_grad():
@@ -94,9 +102,11 @@ def integrated_gradients(network: nn.Module, x: Tensor, target: int) -> tuple[Te
             x, baseline, target=target, n_steps=steps, internal_batch_size=8
         )
         total = float(attributed.sum())
-        if abs(total - difference) <= max(COMPLETENESS, COMPLETENESS * abs(difference)):
+        complete = abs(total - difference) <= max(COMPLETENESS, COMPLETENESS * abs(difference))
+        if complete:
             break
-    return attributed, {"completeness": {"sum": total, "logit_difference": difference, "steps": steps}}
+    found = {"sum": total, "logit_difference": difference, "steps": steps, "complete": complete}
+    return attributed, {"completeness": found}
 
 
 @contextmanager

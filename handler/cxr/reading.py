@@ -342,6 +342,7 @@ class Reader:
             return
         with isolation.timed("explain", self.observe):
             row.explanation = explain(self.network, asked, tensor, prediction, row.picture)
+        row.warnings.extend(row.explanation.attributed.warnings)
 
     def _respond(self, row: Row) -> None:
         row.answer = respond(row, self.network)

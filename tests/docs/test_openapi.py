@@ -134,6 +134,7 @@ def test_an_explanation(server: Any, film: bytes, overlay: str) -> None:
 def test_an_explanation_by_a_slow_method(server: Any, film: bytes) -> None:
     body = check(SLOW, post(server, SLOW, film, Explain="integrated_gradients", Overlay="false"), 200)
     assert body["attribution"]["completeness"]["steps"] > 0
+    assert body["attribution"]["completeness"]["complete"] is True
 
 
 def test_an_overlay(server: Any, film: bytes) -> None:
