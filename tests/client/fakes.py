@@ -147,9 +147,14 @@ def aborts(code: grpc.StatusCode, details: str) -> Callable[[Any], Any]:
     return lambda context: context.abort(code, details)
 
 
-def sleeps(seconds: float) -> Callable[[Any], Any]:
+LONGEST_WAIT_S = 60.0
+
+
+def waits(held: threading.Event) -> Callable[[Any], Any]:
+    """Answers once `held` is set: later than any deadline of a test."""
+
     def reply(context: Any) -> Any:
-        time.sleep(seconds)
+        held.wait(LONGEST_WAIT_S)
         return says(ANSWER)(context)
 
     return reply

@@ -140,20 +140,20 @@ def test_connection_refused(hasty: RetryPolicy) -> None:
 
 
 def test_read_timeout(rest: FakeRest) -> None:
-    rest.replies = [HttpReply(200, GOOD.body, delay_s=2.0)]
+    rest.replies = [HttpReply(200, GOOD.body, delay_s=60)]
     begin = time.monotonic()
     with pytest.raises(DeadlineExceeded):
-        RestClient(rest.url, timeout_s=0.3).predict(b"film")
-    assert time.monotonic() - begin < 1.5
+        RestClient(rest.url, timeout_s=3).predict(b"film")
+    assert time.monotonic() - begin < 30
     assert len(rest.seen) == 1
 
 
 def test_an_answer_that_drips_in_does_not_outlast_the_deadline(rest: FakeRest) -> None:
-    rest.replies = [HttpReply(200, GOOD.body * 10, drip_s=0.1)]
+    rest.replies = [HttpReply(200, GOOD.body * 20, drip_s=0.1)]  # for 50 s and more, never silent for long
     begin = time.monotonic()
     with pytest.raises(DeadlineExceeded):
-        RestClient(rest.url, timeout_s=0.4).predict(b"film")
-    assert time.monotonic() - begin < 2.0
+        RestClient(rest.url, timeout_s=1).predict(b"film")
+    assert time.monotonic() - begin < 25
 
 
 def test_a_film_over_the_limit_is_not_sent(rest: FakeRest) -> None:

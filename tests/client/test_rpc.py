@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from typing import Any
 
@@ -24,7 +25,7 @@ from client import (
     UnsupportedImage,
     WorkerDied,
 )
-from tests.client.fakes import ANSWER, NO_CAPACITY, REJECTION, FakeRpc, aborts, says, sleeps, v2_message
+from tests.client.fakes import ANSWER, LONGEST_WAIT_S, NO_CAPACITY, REJECTION, FakeRpc, aborts, says, v2_message, waits
 
 FULL = aborts(grpc.StatusCode.INTERNAL, f"{NO_CAPACITY}\nInternalServerException.()")
 DEAD = aborts(grpc.StatusCode.INTERNAL, "Worker died.\norg.pytorch.serve.http.InternalServerException")
@@ -89,11 +90,14 @@ def test_what_lasts_is_told(rpc: FakeRpc, hasty: RetryPolicy, reply: Any, error:
 
 
 def test_deadline(rpc: FakeRpc) -> None:
-    rpc.replies = [sleeps(1.5)]
+    held = threading.Event()
+    rpc.replies = [waits(held)]
     begin = time.monotonic()
-    with GrpcClient(rpc.target, timeout_s=0.3) as service, pytest.raises(DeadlineExceeded):
+    with GrpcClient(rpc.target, timeout_s=3) as service, pytest.raises(DeadlineExceeded):
         service.predict(b"film")
-    assert time.monotonic() - begin < 1.2
+    elapsed = time.monotonic() - begin
+    held.set()
+    assert elapsed < LONGEST_WAIT_S / 2
     assert len(rpc.seen) == 1
 
 
