@@ -1,14 +1,20 @@
-"""What every test may ask for: one real TorchServe with the real archive; and which skips CI allows."""
+"""What every test may ask for: the real archive's network, one real TorchServe; and which skips CI allows."""
 
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import yaml
 
+from cxr import network
+from cxr.network import LoadedNetwork
+from cxr.reading import Reader
+from cxr.settings import Settings
 from serving import paths
 from serving.properties import free_ports
 from serving.torchserve import TorchServe
@@ -26,6 +32,27 @@ def archive(request: pytest.FixtureRequest) -> Path:
     """The model archive under test."""
     chosen: Path = request.config.getoption("--archive")
     return chosen
+
+
+@pytest.fixture(scope="session")
+def model_file(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The TorchScript file, out of the archive."""
+    with zipfile.ZipFile(archive) as opened:
+        return Path(opened.extract("model.pt", tmp_path_factory.mktemp("archive")))
+
+
+@pytest.fixture(scope="session")
+def loaded(model_file: Path) -> LoadedNetwork:
+    """As a worker has it."""
+    return network.load(model_file)
+
+
+@pytest.fixture(scope="session")
+def reader(archive: Path, loaded: LoadedNetwork) -> Reader:
+    """The archive's network behind the reading that training uses too, within the archive's limits, in this process."""
+    with zipfile.ZipFile(archive) as opened:
+        settings = Settings.from_yaml(yaml.safe_load(opened.read("model-config.yaml"))["handler"])
+    return Reader(loaded, settings.limits)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import struct
 import subprocess
 import tempfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,8 +27,8 @@ from pydicom.pixels.encoders import RLELosslessEncoder
 from cxr.film import Film, Limits
 from cxr.reading import decode, stretch, to_tensor
 from cxr.recipe import Recipe
+from tests.parts import ROOT, chunk
 
-ROOT = Path(__file__).parents[2]
 RG1_PNG = ROOT / "tests" / "films" / "RG1.png"
 RECIPE = Recipe(name="test", architecture="resnet18", version="1", labels=("a", "b"), size=64)
 
@@ -85,11 +83,6 @@ def tiff(pixels: NDArray[Any], **options: Any) -> bytes:
     with tifffile.TiffWriter(buffer, byteorder=options.pop("byteorder", "<")) as writer:
         writer.write(pixels, metadata=None, **{"photometric": "minisblack", **options})
     return buffer.getvalue()
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    """One of a PNG."""
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png(rows: int, columns: int, *chunks: bytes, depth: int = 8, colour: int = 0, idat: bytes = b"") -> bytes:
@@ -230,14 +223,6 @@ LOSSY_8_BIT = {"JPEG baseline": dcmtk("dcmcjpeg", "+eb", "+q", "95")}
 
 
 # --- films of others -------------------------------------------------------------------------------
-
-
-def shared(path: str) -> Path:
-    """A film of the data folder that is no part of the repository: `../shared/data`, or CXR_DATA."""
-    found = Path(os.environ.get("CXR_DATA", ROOT.parent / "shared" / "data")) / path
-    if not found.exists():
-        pytest.skip(f"the data folder has no {path} here")
-    return found
 
 
 def packaged_path(name: str) -> Path:

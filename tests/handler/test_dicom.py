@@ -24,6 +24,7 @@ from cxr.errors import (
 from cxr.film import Limits
 from tests.handler import films
 from tests.handler.films import chest, coloured, film_of, shown, tensor_of
+from tests.parts import shared
 
 # --- transfer syntaxes -----------------------------------------------------------------------------
 
@@ -68,7 +69,7 @@ def test_real_films_are_the_same_lossless_and_uncompressed(name: str) -> None:
 
 
 def test_every_readable_film_of_the_data_folder_is_read() -> None:
-    for path in sorted(films.shared("dicom").glob("*.dcm")):
+    for path in sorted(shared("dicom").glob("*.dcm")):
         if path.name.startswith("NOT_DICOM"):
             with pytest.raises(UnsupportedImage):
                 film_of(path.read_bytes())
@@ -78,7 +79,7 @@ def test_every_readable_film_of_the_data_folder_is_read() -> None:
 
 @pytest.mark.parametrize("encoding", ["rle", "jpegls", "jpeglossless_sv1"])
 def test_encodings_of_rg1_in_the_data_folder_agree(encoding: str) -> None:
-    encoded = films.shared(f"dicom/RG1_15bit_mono1_{encoding}.dcm").read_bytes()
+    encoded = shared(f"dicom/RG1_15bit_mono1_{encoding}.dcm").read_bytes()
     assert tensor_of(encoded).equal(tensor_of(films.packaged("RG1_UNCR.dcm")))
 
 

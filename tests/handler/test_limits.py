@@ -19,7 +19,8 @@ from cxr.errors import FilmTooLarge
 from cxr.film import Limits
 from cxr.reading import decode
 from tests.handler import films
-from tests.handler.films import chest, chunk, j2k, picture
+from tests.handler.films import chest, j2k, picture
+from tests.parts import chunk
 
 SIZE = 39_000_000
 """Of a large hostile body; the limit is 40,000,000."""

@@ -13,7 +13,8 @@ from cxr.film import Limits
 from cxr.picture import UPRIGHT, read_picture
 from cxr.reading import stretch
 from tests.handler import films
-from tests.handler.films import chest, chunk, coloured, film_of, picture, shown, tensor_of, tiff
+from tests.handler.films import chest, coloured, film_of, picture, shown, tensor_of, tiff
+from tests.parts import chunk
 
 GREY = chest(bits=8)
 DEEP = chest(bits=16)

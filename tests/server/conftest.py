@@ -1,23 +1,20 @@
 from __future__ import annotations
 
-import json
-import zipfile
+import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from hashlib import sha256
 from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from client import GrpcClient, RestClient, RetryPolicy
-from cxr import network
 from cxr.reading import Explain, Reader, Request
-from cxr.settings import Settings
 from serving.torchserve import REGISTRATIONS, TorchServe
 
 ONCE = RetryPolicy(attempts=1)
 TIMEOUT_S = 600.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -28,25 +25,24 @@ def unharmed(server: TorchServe) -> Iterator[None]:
     assert {model: server.worker_pids(model) for model in REGISTRATIONS} == before
 
 
-@pytest.fixture(scope="session")
-def reader(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """The archive's network behind the reading that training uses too, in this process."""
-    folder = tmp_path_factory.mktemp("unpacked")
-    with zipfile.ZipFile(archive) as packed:
-        packed.extractall(folder)
-    manifest = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text())
-    settings = Settings.from_yaml(yaml.safe_load((folder / "model-config.yaml").read_text())["handler"])
-    loaded = network.load(folder / manifest["model"]["serializedFile"])
-    return Reader(loaded, settings.limits)
+def wait_until_waiting(server: TorchServe, model: str, count: int, patience_s: float = PATIENCE_S) -> bool:
+    """Until `count` requests wait in the queue of a registration, its workers all busy; False if they do not."""
+    deadline = time.monotonic() + patience_s
+    while (server.describe(model) or {})["jobQueueStatus"]["pendingRequests"] < count:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 @pytest.fixture(scope="session")
 def expected(reader: Reader) -> Callable[..., dict[str, Any]]:
     """The answer to one film, or prepared tensor, computed without a server."""
-    known: dict[tuple[int, Explain | None], dict[str, Any]] = {}
+    known: dict[tuple[bytes, Explain | None], dict[str, Any]] = {}
 
     def answer(film: bytes | torch.Tensor, explain: Explain | None = None) -> dict[str, Any]:
-        key = (hash(film), explain)
+        content = film if isinstance(film, bytes) else film.numpy().tobytes()
+        key = (sha256(content).digest(), explain)
         if key not in known:
             [row] = reader.read([Request(film, explain=explain)])
             known[key] = row.error.as_json("") if row.error else row.answer

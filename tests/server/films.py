@@ -16,6 +16,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
+from tests.parts import chunk
+
 RG1 = Path(__file__).parents[1] / "films" / "RG1.png"
 PNG = RG1.read_bytes()
 HTML = b"<!DOCTYPE html><html><head><title>Viewer</title></head><body>not a film</body></html>"
@@ -51,11 +53,6 @@ def colour_picture() -> bytes:
     """What the quality gate rejects for its colour."""
     rows, columns = np.mgrid[0:256, 0:256].astype(np.uint8)
     return as_picture(np.stack([rows, columns, 255 - rows], axis=2))
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    """One of a PNG."""
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def header_of(rows: int, columns: int) -> bytes:

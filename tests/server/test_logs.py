@@ -15,6 +15,7 @@ import requests
 from pydicom import uid
 
 from serving.torchserve import TorchServe
+from tests.parts import chunk
 from tests.server import films, ways
 from tests.server.ways import EXPLAIN, PREDICT, WAYS
 
@@ -56,7 +57,7 @@ FILMS = {
     "a name as transfer syntax": whole().replace(b"1.2.840.10008.1.2.1\x00", NAME.encode().ljust(20, b"\x00")),
     "many frames": films.dicom(frames=2, **PATIENT),
     "text": f"{NAME} was here".encode(),
-    "a PNG with a comment": films.PNG[:33] + films.chunk(b"tEXt", f"Title\0{NAME}".encode()) + films.PNG[33:],
+    "a PNG with a comment": films.PNG[:33] + chunk(b"tEXt", f"Title\0{NAME}".encode()) + films.PNG[33:],
 }  # fmt: skip
 
 
