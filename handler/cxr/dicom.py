@@ -246,7 +246,8 @@ def _decode_native(ds: Dataset) -> NDArray[Any]:
         data = np.frombuffer(data, "<u2").byteswap().tobytes()
     if len(data) < count * dtype.itemsize:
         raise UnreadableImage("the pixel data is truncated")
-    return np.frombuffer(data, dtype, count).reshape(int(ds.Rows), int(ds.Columns))
+    pixels = np.frombuffer(data, dtype, count).reshape(int(ds.Rows), int(ds.Columns))
+    return _stored_bits(pixels, ds, int(ds.BitsAllocated))
 
 
 def _decode_frame(
@@ -269,7 +270,7 @@ def _decode_frame(
         raise UnreadableImage("the compressed frame is truncated")
     if codec is imagecodecs.jpeg8_decode and ds.PhotometricInterpretation == "RGB" and not jpeg_names_its_colours(data):
         return imagecodecs.jpeg8_decode(data, colorspace="RGB", outcolorspace="RGB")  # libjpeg would guess YCbCr
-    return codec(data)
+    return _stored_bits(codec(data), ds, frame.precision)
 
 
 def _decode_rle(ds: Dataset) -> NDArray[Any]:
@@ -281,12 +282,23 @@ def _decode_rle(ds: Dataset) -> NDArray[Any]:
     unpacked = imagecodecs.dicomrle_decode(data, dtype, out=size)
     if len(unpacked) != size:
         raise UnreadableImage("the RLE frame is truncated")
-    planes = np.frombuffer(unpacked, dtype).reshape(shape)
+    planes = _stored_bits(np.frombuffer(unpacked, dtype).reshape(shape), ds, int(ds.BitsAllocated))
     return planes[0] if len(planes) == 1 else np.moveaxis(planes, 0, -1)
 
 
+def _stored_bits(pixels: NDArray[Any], ds: Dataset, precision: int) -> NDArray[Any]:
+    """The lowest of the stored bits moved to bit 0; `precision`: bits of one decoded value.
+
+    PS3.5 8.1.1 counts HighBit in the allocated word, 8.2 leaves the word of a codestream to its encoder: some
+    encode the word as it stands, bits around the stored ones and all, others the stored bits alone and keep
+    the HighBit of the word they came from. The codestream's own precision tells the two apart.
+    """
+    shift = min(precision, _high_bit(ds) + 1) - int(ds.BitsStored)
+    return pixels >> shift if shift > 0 else pixels
+
+
 def _levels(pixels: NDArray[Any], ds: Dataset) -> NDArray[Any]:
-    """Stored values as unsigned levels 0 .. 2^BitsStored - 1 whatever the sign and the bits around them.
+    """Stored values as unsigned levels 0 .. 2^BitsStored - 1 whatever the sign and the bits above them.
 
     PS3.5 8.1.1: bits outside BitsStored mean nothing (old objects keep overlays there). For signed data
     (two's complement) the sign bit is flipped, so that level = value + 2^(BitsStored - 1).
@@ -294,9 +306,6 @@ def _levels(pixels: NDArray[Any], ds: Dataset) -> NDArray[Any]:
     bits = int(ds.BitsStored)
     unsigned = np.uint8 if pixels.dtype.itemsize == 1 else np.uint16
     levels: NDArray[Any] = pixels.astype(pixels.dtype.newbyteorder("="), copy=False).view(unsigned)
-    shift = 0 if ds.file_meta.TransferSyntaxUID in CODECS else _high_bit(ds) + 1 - bits
-    if shift:
-        levels = levels >> shift
     if bits < 8 * levels.dtype.itemsize:
         levels = levels & unsigned((1 << bits) - 1)
     if ds.PixelRepresentation == 1:

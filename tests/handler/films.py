@@ -196,6 +196,11 @@ def jpeg8(pixels: NDArray[Any], **options: Any) -> bytes:
     return imagecodecs.jpeg8_encode(pixels, **options)
 
 
+def jpeg_lossless(pixels: NDArray[Any]) -> bytes:
+    """With the precision of the word: imagecodecs writes 12 for any uint16."""
+    return jpeg8(pixels, lossless=True, predictor=1, bitspersample=8 * pixels.dtype.itemsize)
+
+
 LOSSLESS: dict[str, Callable[[bytes], bytes]] = {
     "implicit": dcmtk("dcmconv", "+ti"),
     "implicit by pydicom": lambda data: part10(dcmread(io.BytesIO(data)), uid.ImplicitVRLittleEndian),
@@ -206,7 +211,7 @@ LOSSLESS: dict[str, Callable[[bytes], bytes]] = {
     "RLE by pydicom": recoded(rle, uid.RLELossless),
     "JPEG lossless SV1": dcmtk("dcmcjpeg", "+e1"),
     **{f"JPEG lossless SV{sv}": dcmtk("dcmcjpeg", "+el", "+sv", str(sv)) for sv in range(2, 8)},
-    "JPEG lossless by libjpeg-turbo": recoded(jpeg8, uid.JPEGLosslessSV1, lossless=True, predictor=1),
+    "JPEG lossless by libjpeg-turbo": recoded(jpeg_lossless, uid.JPEGLosslessSV1),
     "JPEG-LS": dcmtk("dcmcjpls", "+el"),
     "JPEG-LS by CharLS": recoded(imagecodecs.jpegls_encode, uid.JPEGLSLossless),
     "JPEG 2000": recoded(j2k, uid.JPEG2000Lossless, level=0, reversible=True),

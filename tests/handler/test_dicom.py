@@ -130,6 +130,35 @@ def test_bits_may_lie_anywhere_in_the_word(stored: int, high: int) -> None:
     np.testing.assert_array_equal(film_of(data).pixels, pixels)
 
 
+@pytest.mark.parametrize(
+    "encoding",
+    ["big endian", "RLE", "JPEG lossless SV1", "JPEG lossless SV6", "JPEG lossless by libjpeg-turbo", "JPEG-LS", "JPEG 2000"],
+)
+@pytest.mark.parametrize(("stored", "high"), [(12, 15), (12, 13)])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_bits_may_lie_anywhere_in_an_encoded_word(encoding: str, stored: int, high: int, signed: int) -> None:
+    pixels = chest(bits=stored).astype(np.uint16)
+    word = (pixels ^ (signed << (stored - 1))) << (high + 1 - stored)
+    plain = films.dicom(word, BitsStored=stored, HighBit=high, PixelRepresentation=signed)
+    np.testing.assert_array_equal(film_of(films.LOSSLESS[encoding](plain)).pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    ("frame", "syntax"),
+    [
+        (films.imagecodecs.jpegls_encode(chest(bits=8)), uid.JPEGLSLossless),
+        (films.jpeg8(chest(bits=8), lossless=True, predictor=1), uid.JPEGLosslessSV1),
+        (films.j2k(chest(bits=8), level=0, reversible=True), uid.JPEG2000Lossless),
+    ],
+)
+@pytest.mark.parametrize("high", [7, 11, 15])
+def test_a_codestream_of_the_stored_bits_alone_is_not_shifted(frame: bytes, syntax: str, high: int) -> None:
+    """The HighBit of the word it came from may stand in the header yet."""
+    pixels = chest(bits=8)
+    data = films.encapsulated(frame, pixels.astype(np.uint16), syntax, BitsStored=8, HighBit=high)
+    np.testing.assert_array_equal(film_of(data).pixels, pixels)
+
+
 def test_overlay_bits_above_the_stored_ones_mean_nothing() -> None:
     pixels = chest(bits=12)
     overlay = np.zeros_like(pixels)
