@@ -10,8 +10,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO
 
@@ -20,12 +23,19 @@ import psutil
 import pytest
 from PIL import Image
 
+from serving import paths
+from serving.errors import CannotStart
+from serving.preflight import check_ports
+from serving.properties import Ports, free_ports, read_properties
 from serving.torchserve import TorchServe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DEFAULT_URL = "http://127.0.0.1:8080"
 COMMAND_TIMEOUT_S = 600
+STAMPS = [argument for stamp in (".serving", ".testing") for argument in ("-o", f"{sys.prefix}/{stamp}")]
+"""make takes a stamp named by -o for up to date, whatever it is: nothing is installed where the tests run."""
+MAKE = ["make", "--no-print-directory", f"VENV={sys.prefix}", *STAMPS]
 
 
 def blocks(language: str) -> list[str]:
@@ -34,9 +44,27 @@ def blocks(language: str) -> list[str]:
 
 def make(*arguments: str, offset: int = 0, run: Path | None = None) -> subprocess.CompletedProcess[str]:
     """`make` with this interpreter's virtual environment, on ports and in a folder of its own."""
-    places = [f"VENV={sys.prefix}", f"PORT_OFFSET={offset}", *([f"RUN_FOLDER={run}"] if run else [])]
-    command = ["make", "--no-print-directory", *arguments, *places]
+    command = [*MAKE, *arguments, f"PORT_OFFSET={offset}", *([f"RUN_FOLDER={run}"] if run else [])]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)
+
+
+def free_offset() -> int:
+    """A PORT_OFFSET that brings every port of config.properties to where nothing listens."""
+    properties = read_properties(paths.CONFIG)
+    for _ in range(50):
+        ports = Ports.of(properties)
+        offset = free_ports().inference - ports.inference
+        try:
+            check_ports(properties | ports.shifted(offset).entries(properties))
+        except CannotStart:
+            continue
+        return offset
+    raise AssertionError("no offset has all its ports free")
+
+
+def ignored() -> list[str]:
+    """Patterns of names that .gitignore keeps out of the repository."""
+    return [line.strip("/") for line in (ROOT / ".gitignore").read_text().split() if not line.startswith("#")]
 
 
 def targets_in(text: str) -> set[str]:
@@ -56,12 +84,15 @@ def test_every_path_the_readme_links_exists() -> None:
 
 
 def test_the_map_names_every_top_level_folder() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    folders = {line.split("/")[0] for line in listed.splitlines() if "/" in line and not line.startswith(".")}
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    folders -= {name for name in folders for pattern in ignored() if fnmatch(name, pattern)}
+    assert len(folders) >= 7
     assert [folder for folder in sorted(folders) if f"\n{folder}/" not in README] == []
 
 
 def test_the_curl_line_answers_what_the_readme_shows(server: TorchServe) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
     line = next(line for block in blocks("sh") for line in block.splitlines() if line.startswith("curl "))
     done = subprocess.run(
         line.replace(DEFAULT_URL, server.inference_url), shell=True, cwd=ROOT, capture_output=True, check=True
@@ -75,7 +106,9 @@ def test_the_curl_line_answers_what_the_readme_shows(server: TorchServe) -> None
 
 def test_the_python_example_runs(server: TorchServe) -> None:
     code = blocks("python")[0].replace(DEFAULT_URL, server.inference_url)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(blocks("json")[0])["prediction"] in done.stdout
 
@@ -97,12 +130,19 @@ def test_the_archive_holds_the_code_of_this_checkout() -> None:
 @pytest.fixture(scope="module")
 def background(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
     """`make start` ... `make stop`, with the folder and the port offset in between."""
-    run, offset = tmp_path_factory.mktemp("make"), 1711
+    run, offset = tmp_path_factory.mktemp("make"), free_offset()
     started = make("start", offset=offset, run=run)
     assert started.returncode == 0, started.stderr
     yield run, offset
     stopped = make("stop", offset=offset, run=run)
     assert stopped.returncode == 0, stopped.stderr
+
+
+def test_make_installs_nothing_where_the_tests_run() -> None:
+    done = make("-n", "serve", "test", "check")
+    assert done.returncode == 0, done.stderr
+    assert "-m pytest" in done.stdout
+    assert "-m pip" not in done.stdout
 
 
 def test_make_status_names_both_registrations(background: tuple[Path, int]) -> None:
@@ -169,24 +209,38 @@ def test_make_train_and_archive_make_a_servable_archive(tmp_path: Path) -> None:
 
 
 def test_make_serve_shows_a_film_and_ends_with_its_signal(tmp_path: Path) -> None:
-    command = [
-        "make",
-        "--no-print-directory",
-        "serve",
-        f"VENV={sys.prefix}",
-        "PORT_OFFSET=1911",
-        f"RUN_FOLDER={tmp_path}",
-    ]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as served:
+    offset = free_offset()
+    with make_serve(offset, tmp_path) as served:
         assert served.stdout is not None
         shown = "".join(iter_until(served.stdout, "curl "))
         children = psutil.Process(served.pid).children(recursive=True)
         os.killpg(served.pid, signal.SIGINT)  # Ctrl-C goes to the whole group of the terminal
-        served.wait(timeout=120)
+        served.wait(timeout=COMMAND_TIMEOUT_S)
     assert '"notice": "Research use only. Not for diagnosis."' in shown and "Over gRPC" in shown
     assert max(Image.open(tmp_path / "overlay.png").size) == 1024
     assert len(children) >= 4, "make's child, Java and three workers were there"
     assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@contextmanager
+def make_serve(offset: int, run: Path) -> Iterator[subprocess.Popen[str]]:
+    """`make serve`, killed after COMMAND_TIMEOUT_S: what reads its output then finds the end of it."""
+    command = [*MAKE, "serve", f"PORT_OFFSET={offset}", f"RUN_FOLDER={run}"]
+    served = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    limit = threading.Timer(COMMAND_TIMEOUT_S, end, [served])
+    limit.start()
+    try:
+        yield served
+    finally:
+        limit.cancel()
+        end(served)
+        served.communicate()
+        make("stop", offset=offset, run=run)  # Java has a process group of its own
+
+
+def end(served: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(served.pid, signal.SIGKILL)
 
 
 def iter_until(lines: IO[str], word: str) -> Iterator[str]:
@@ -204,17 +258,18 @@ def test_make_test_runs_pytest() -> None:
 
 def test_make_format_leaves_this_checkout_as_it_is_and_clean_leaves_no_cache(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).is_file() and not name.endswith(".mar"):
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name)
+    copy.mkdir()
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, copy)
+    for name in re.findall(r"^SOURCES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split():
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns(*ignored()))
     before = {path: path.read_bytes() for path in copy.rglob("*.py")}
-    done = subprocess.run(["make", "format", f"VENV={sys.prefix}"], cwd=copy, capture_output=True, text=True)
+    done = subprocess.run([*MAKE, "format"], cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {path: path.read_bytes() for path in copy.rglob("*.py")} == before
     (copy / "handler" / "__pycache__").mkdir()
-    cleaned = subprocess.run(["make", "clean", f"VENV={sys.prefix}"], cwd=copy, capture_output=True, text=True)
+    cleaned = subprocess.run([*MAKE, "clean"], cwd=copy, capture_output=True, text=True)
     assert cleaned.returncode == 0, cleaned.stderr
     assert list(copy.rglob("__pycache__")) == [] and not (copy / "run").exists()
 
