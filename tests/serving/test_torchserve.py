@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from serving.properties import Ports, free_ports, read_properties
 from serving.torchserve import TorchServe
 from tests.serving.conftest import MANIFEST
 
+PATIENCE_S = 180.0
+CAUGHT = "signals are caught"
 Make = Callable[..., TorchServe]
 Write = Callable[..., Path]
 
@@ -239,12 +242,12 @@ def test_serve_answers_a_real_film_until_sigterm(arguments: list[str], tmp_path:
             assert heard[-1], "".join(heard)
         ports = Ports.of(read_properties(run / "config.properties"))
         film = paths.FILM.read_bytes()
-        answer = requests.post(f"http://127.0.0.1:{ports.inference}/predictions/cxr", data=film, timeout=60)
+        answer = requests.post(f"http://127.0.0.1:{ports.inference}/predictions/cxr", data=film, timeout=PATIENCE_S)
         assert answer.json()["prediction"]
         assert (run / "overlay.png").read_bytes().startswith(b"\x89PNG")
 
         process.send_signal(signal.SIGTERM)
-        said, complaints = process.communicate(timeout=60)
+        said, complaints = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 0
     assert "Traceback" not in complaints
@@ -254,15 +257,34 @@ def test_serve_answers_a_real_film_until_sigterm(arguments: list[str], tmp_path:
     assert members(run) == []
 
 
-@pytest.mark.parametrize("after_s", [0.2, 1.0, 2.5, 5.0])
+def caught(process: subprocess.Popen[str]) -> bool:
+    """Whether the process has a handler of its own for SIGTERM (proc(5): SigCgt), the later of its two."""
+    found = re.search(r"SigCgt:\s+([0-9a-f]+)", Path(f"/proc/{process.pid}/status").read_text())
+    return found is not None and bool(int(found[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def wait_for(process: subprocess.Popen[str], stage: str) -> None:
+    """Until the process catches signals, or until it has said the words of a later stage."""
+    deadline = time.monotonic() + PATIENCE_S
+    while stage == CAUGHT and not caught(process):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert process.stderr is not None
+    heard = ""
+    while stage != CAUGHT and stage not in heard:
+        heard += (line := process.stderr.readline())
+        assert line, heard
+
+
+@pytest.mark.parametrize("stage", [CAUGHT, "Starting TorchServe", "workers ready: cxr 0/1", "Ready after"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_start_leaves_nothing(
-    arguments: list[str], tmp_path: Path, after_s: float, number: signal.Signals
+    arguments: list[str], tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:
     with serving(arguments) as process:
-        time.sleep(after_s)
+        wait_for(process, stage)
         process.send_signal(number)
-        _, complaints = process.communicate(timeout=90)
+        _, complaints = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 0
     assert "Traceback" not in complaints
