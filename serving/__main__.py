@@ -1,6 +1,7 @@
 """`python -m serving serve | start | stop | status`.
 
-Signals are caught before anything else is imported: a Ctrl-C in the first second shows no traceback.
+Signals are caught before the imports that take time: a Ctrl-C during those shows no traceback. Before lies only the
+interpreter's own start.
 """
 
 import signal
