@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from serving import paths
@@ -23,14 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.run_command(_server(options), interruption))
     except ServingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader of our output has gone; everything was stopped on the way here
-        return 1
+        _say(f"error: {error}")
+    except BrokenPipeError:  # the reader of our output has gone
+        pass
+    except OSError as error:
+        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.")
+    return 1
 
 
 def serve(server: TorchServe, interruption: Interruption) -> int:
-    """Serve in the foreground until Ctrl-C or SIGTERM; both are a normal end, status 0."""
+    """Serve in the foreground until Ctrl-C, SIGTERM or the terminal closes; all are a normal end, status 0."""
     started = False
     try:
         with interruption.allowed():
@@ -53,7 +56,7 @@ def serve(server: TorchServe, interruption: Interruption) -> int:
 
 
 def start(server: TorchServe, interruption: Interruption) -> int:
-    """Start in the background; nothing to do where it runs already."""
+    """Start in the background; nothing to do where it runs already. Interrupted, nothing runs: status 1."""
     if server.is_running():
         _say(f"TorchServe runs already: {server.inference_url}")
         return 0
@@ -65,7 +68,8 @@ def start(server: TorchServe, interruption: Interruption) -> int:
     except BaseException as error:
         server.stop()
         if isinstance(error, Interrupted):
-            return 0
+            _say("Interrupted: nothing runs.")
+            return 1
         raise
     print(_addresses(server))
     return 0
@@ -121,8 +125,12 @@ def _watch(server: TorchServe) -> None:
 
 
 def _say(words: str) -> None:
-    """Progress goes to standard error, answers to standard output."""
-    print(words, file=sys.stderr, flush=True)
+    """Progress goes to standard error, answers to standard output.
+
+    Nobody may listen any more (the terminal was closed): what has to be stopped is stopped nevertheless.
+    """
+    with suppress(OSError):
+        print(words, file=sys.stderr, flush=True)
 
 
 def _server(options: argparse.Namespace) -> TorchServe:

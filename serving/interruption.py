@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, let through only where the program is ready for them."""
+"""SIGINT, SIGTERM and SIGHUP, let through only where the program is ready for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """Remembers the first SIGINT or SIGTERM, and raises Interrupted only inside `allowed()`.
+    """Remembers the first of the signals that ask for an end, and raises Interrupted only inside `allowed()`.
 
     Between Java's start and the moment its process id is written down, and while everything is being
     stopped, an exception out of nowhere would leave processes behind; there a signal waits.
@@ -24,9 +24,10 @@ class Interruption:
         self._allowed = False
 
     def catch(self) -> None:
-        """Take both signals over from here on."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
+        """Take the signals over from here on; SIGHUP (the terminal was closed) not where `nohup` has it ignored."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._note)
 
     @contextmanager
     def allowed(self) -> Iterator[None]:

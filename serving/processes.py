@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,10 +85,12 @@ def end(leader: Leader, grace_s: float) -> bool:
     workers that outlive Java.
     """
     if leader.is_alive():
-        os.kill(leader.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(leader.pid, signal.SIGTERM)
     finished = _wait(lambda: not leader.is_alive(), grace_s)
     if not finished:
-        _kill([psutil.Process(leader.pid)])
+        with suppress(psutil.NoSuchProcess):  # it has ended by itself since
+            psutil.Process(leader.pid).kill()
     orphans = _wait(lambda: not leader.members(), LAST_WORDS_S)
     if not orphans:
         _kill(leader.members())
@@ -97,10 +100,8 @@ def end(leader: Leader, grace_s: float) -> bool:
 
 def _kill(processes: list[psutil.Process]) -> None:
     for process in processes:
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

@@ -24,7 +24,7 @@ def read_properties(path: Path) -> dict[str, str]:
     Raises CannotStart for a line that is neither that nor a comment: Java would make a key of it.
     """
     properties = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_text_of(path).splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith(("#", "!")):
             continue
         key, equals, value = line.partition("=")
@@ -32,6 +32,13 @@ def read_properties(path: Path) -> dict[str, str]:
             raise CannotStart(f"{path}, line {number} is no `key=value`: correct it or make it a comment.")
         properties[key.strip()] = value.strip()
     return properties
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise CannotStart(f"{path} is no UTF-8 text: name a config.properties with CONFIG=<file>.") from None
 
 
 def write_properties(path: Path, properties: Mapping[str, str]) -> None:
@@ -60,14 +67,17 @@ class Ports:
 
     @staticmethod
     def of(properties: Mapping[str, str]) -> Ports:
-        """Ports named in the file, TorchServe's own defaults for the others (its ConfigManager)."""
+        """Ports named in the file, TorchServe's own defaults for the others (its ConfigManager).
+
+        Raises CannotStart for what is no port.
+        """
         return Ports(
-            inference=_port_of(properties.get("inference_address"), 8080),
-            management=_port_of(properties.get("management_address"), 8081),
-            metrics=_port_of(properties.get("metrics_address"), 8082),
-            grpc_inference=int(properties.get("grpc_inference_port", "7070")),
-            grpc_management=int(properties.get("grpc_management_port", "7071")),
-            worker=int(properties.get("initial_worker_port", "9000")),
+            inference=_port_of(properties, "inference_address", 8080),
+            management=_port_of(properties, "management_address", 8081),
+            metrics=_port_of(properties, "metrics_address", 8082),
+            grpc_inference=_port_of(properties, "grpc_inference_port", 7070),
+            grpc_management=_port_of(properties, "grpc_management_port", 7071),
+            worker=_port_of(properties, "initial_worker_port", 9000),
         )
 
     def shifted(self, offset: int) -> Ports:
@@ -89,7 +99,10 @@ class Ports:
 def host_of(properties: Mapping[str, str], key: str) -> str:
     """Host that the address `key` binds, e.g. of `management_address` or `grpc_inference_address`."""
     value = properties.get(key, LOOPBACK)
-    return (urlsplit(value).hostname if "//" in value else value) or LOOPBACK
+    try:
+        return (urlsplit(value).hostname if "//" in value else value) or LOOPBACK
+    except ValueError:
+        raise CannotStart(f"{key}={value} names no host: correct it in config.properties.") from None
 
 
 def reachable(host: str) -> str:
@@ -138,5 +151,9 @@ def _free_run(held: ExitStack, count: int) -> int:
         return first
 
 
-def _port_of(address: str | None, default: int) -> int:
-    return default if address is None else urlsplit(address).port or default
+def _port_of(properties: Mapping[str, str], key: str, default: int) -> int:
+    value = properties.get(key, str(default))
+    try:
+        return (urlsplit(value).port or default) if key.endswith("_address") else int(value)
+    except ValueError:
+        raise CannotStart(f"{key}={value} names no port: correct it in config.properties.") from None

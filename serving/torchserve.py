@@ -101,12 +101,19 @@ class TorchServe:
     # --- its life ---
 
     def start(self) -> None:
-        """Start Java; returns at once. Raises CannotStart before anything has been started."""
-        with self._alone():
-            self._check()
-            self._prepare()
-            self._java = self._launch()
-            processes.remember(self.run, self._java.pid)
+        """Start Java; returns at once. Raises CannotStart, and then nothing has been started."""
+        try:
+            with self._alone():
+                self._check()
+                self._prepare()
+                self._java = self._launch()
+                self._remember(self._java)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise CannotStart(
+                f"{self.run} could not be prepared ({where}{error.strerror or error}): free some space, "
+                "or name another folder with RUN_FOLDER=."
+            ) from error
 
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S, progress: Callable[[str], None] = lambda _: None) -> None:
         """Return when every registration has all its workers READY.
@@ -236,6 +243,16 @@ class TorchServe:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C at the terminal reaches us, and we stop Java in order
             )
+
+    def _remember(self, java: subprocess.Popen[bytes]) -> None:
+        """Write the pid file. Where it cannot be written `stop` would not find Java: it does not go on."""
+        try:
+            processes.remember(self.run, java.pid)
+        except BaseException:
+            java.kill()
+            java.wait()
+            self._java = None
+            raise
 
     def _environment(self, temporary: Path) -> dict[str, str]:
         """Ours, without what would steer TorchServe past its configuration or workers past their archive."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import astuple
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def test_ports_move_together_and_keep_their_hosts() -> None:
     assert moved["management_address"] == "http://127.0.0.1:8181"
     assert ("grpc_inference_port", "0.0.0.0", 7170) in listeners(moved)
     assert reachable("0.0.0.0") == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("inference_address", "http://127.0.0.1:80x"), ("inference_address", "http://[::1:8080"),
+        ("metrics_address", "http://127.0.0.1:808200"), ("grpc_inference_port", "7070x"),
+        ("grpc_inference_address", "http://[::1"), ("initial_worker_port", ""),
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_is_named(key: str, value: str) -> None:
+    with pytest.raises(CannotStart, match=f"{re.escape(key)}={re.escape(value)} names no (port|host): correct it"):
+        listeners({key: value})
 
 
 def test_free_ports_differ_and_leave_room_for_workers() -> None:
