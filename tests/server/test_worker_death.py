@@ -76,16 +76,19 @@ def wait_until_back(server: TorchServe, model: str, workers: int, killed: set[in
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one worker", "all workers"])
-def test_the_service_outlives_its_workers_under_load(server: TorchServe, expected: Expected, count: int) -> None:
+def test_the_service_outlives_its_workers_under_load(
+    server: TorchServe, rest: RestClient, rpc: GrpcClient, expected: Expected, count: int
+) -> None:
     with load(server) as told:
         wait_for(lambda: len(told) >= 8, "answers before")
         killed = kill(server, "cxr", count)
         wait_until_back(server, "cxr", 2, killed)
+        after = [service.predict(PNG) for service in (rest, rpc) for _ in range(8)]  # each sent once: all are answered
         back = len(told) + 4  # the four under way may still be told of the death
         wait_for(lambda: len(told) >= back + 16, "answers after")
 
     wanted = expected(PNG)["probabilities"]
-    for outcome in told:
+    for outcome in [*told, *after]:
         if isinstance(outcome, Prediction):
             assert outcome.probabilities == pytest.approx(wanted, abs=1e-4)
         else:
@@ -93,7 +96,9 @@ def test_the_service_outlives_its_workers_under_load(server: TorchServe, expecte
     assert all(isinstance(outcome, Prediction) for outcome in told[back:])
 
 
-def test_the_attribution_worker_comes_back_too(server: TorchServe, expected: Expected) -> None:
+def test_the_attribution_worker_comes_back_too(
+    server: TorchServe, rest: RestClient, rpc: GrpcClient, expected: Expected
+) -> None:
     told: list[Prediction | ClientError] = []
 
     def explain() -> None:
@@ -108,10 +113,10 @@ def test_the_attribution_worker_comes_back_too(server: TorchServe, expected: Exp
     time.sleep(1)  # its film is worked on by now, or waits for its worker: both have to end well
     predicting = server.worker_pids("cxr")
     killed = kill(server, "cxr-attribution", 1)
-    with RestClient(server.inference_url, timeout_s=PATIENCE_S) as service:
-        assert service.predict(films.dicom()).prediction == expected(films.dicom())["prediction"]
-        wait_until_back(server, "cxr-attribution", 1, killed)
-        user.join(PATIENCE_S)
-        assert service.explain(PNG, method="gradient_shap").attribution.method == "gradient_shap"
+    assert rest.predict(films.dicom()).prediction == expected(films.dicom())["prediction"]
+    wait_until_back(server, "cxr-attribution", 1, killed)
+    user.join(PATIENCE_S)
+    for service in (rest, rpc):  # each sent once
+        assert service.explain(PNG, method="gradient_shap", overlay=False).attribution.method == "gradient_shap"
     assert isinstance(told[0], Prediction | Unavailable | DeadlineExceeded), told
     assert server.worker_pids("cxr") == predicting
