@@ -14,7 +14,7 @@ from serving import paths
 from serving.torchserve import TorchServe
 from tests.server import films, ways
 from tests.server.films import HTML, PNG
-from tests.server.scrape import Scrape, eventually, scrape
+from tests.server.scrape import Scrape, eventually, settled
 from tests.server.ways import WAYS
 
 pytestmark = pytest.mark.usefixtures("unharmed")
@@ -41,7 +41,7 @@ def after(server: TorchServe, before: Scrape, count: int) -> Scrape:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_protocol_counts_alike(server: TorchServe, expected: Expected, way: str) -> None:
-    before = scrape(server)
+    before = settled(server)
     for film in (PNG, films.colour_picture(), HTML, b""):
         WAYS[way](server, film, "counted")
     seen = after(server, before, 4)
@@ -63,7 +63,7 @@ def test_every_protocol_counts_alike(server: TorchServe, expected: Expected, way
 
 
 def test_histograms_and_busy_seconds_are_seconds(server: TorchServe, rest: RestClient) -> None:
-    before = scrape(server)
+    before = settled(server)
     start = time.monotonic()
     rest.explain(PNG)
     elapsed = time.monotonic() - start
@@ -83,14 +83,14 @@ def test_histograms_and_busy_seconds_are_seconds(server: TorchServe, rest: RestC
 
 
 def test_a_v2_row_counts_each_of_its_films(server: TorchServe) -> None:
-    before = scrape(server)
+    before = settled(server)
     ways.infer(server, {"inputs": [ways.images([PNG, HTML, PNG])]})
     seen = after(server, before, 3)
     assert seen.total("cxr_batches_total") - before.total("cxr_batches_total") == 1
 
 
 def test_attribution_counts_under_its_own_name(server: TorchServe) -> None:
-    before = scrape(server)
+    before = settled(server)
     ways.read(ways.post(server, "/explanations/cxr-attribution", PNG))
     seen = eventually(
         server,
