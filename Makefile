@@ -20,7 +20,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 SERVING := $(PY) -m serving
 PLACES = --archive $(ARCHIVE) --config $(CONFIG) --run $(RUN_FOLDER) --port-offset $(PORT_OFFSET) $(if $(WORKERS),--workers $(WORKERS))
-REST_PORT = $(shell expr 8080 + $(PORT_OFFSET))
+REST_PORT = $(shell expr $$(sed -n 's/^ *inference_address *=.*:\([0-9][0-9]*\).*/\1/p' $(CONFIG) | grep . || echo 8080) + $(PORT_OFFSET))
 SOURCES := handler client serving training tests
 
 .DEFAULT_GOAL := help

@@ -58,7 +58,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--host", default="127.0.0.1")
     command.add_argument("--port", type=int, help=f"by default {REST_PORT}, with --grpc {GRPC_PORT}")
     command.add_argument("--tls", action="store_true", help="encrypt, and verify the server's certificate")
-    command.add_argument("--timeout", type=float, default=150.0, help="seconds, retries included")
+    command.add_argument("--timeout", type=float, help="seconds, retries included; by default the server's own limit")
     command.add_argument("--request-id", help="repeated in the answer, written to no log")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from client.errors import BadRequest, FilmTooLarge
 
@@ -10,10 +11,14 @@ MODEL = "cxr"
 # Served by a second registration of the archive with a queue of its own, so that they hold no prediction up.
 SLOW_METHODS = frozenset({"integrated_gradients", "gradient_shap", "occlusion"})
 
-# Above the handler's own limit of 40,000,000 bytes, so that its answer, which says why, comes first.
-MAX_REQUEST_BYTES = 48 * 1024 * 1024
+# Above the handler's own limit of 40,000,000 bytes, so that its answer, which says why, comes first; under the front
+# end's max_request_size, which is told by a connection that ends.
+MAX_REQUEST_BYTES = 43_900_000
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-DEFAULT_TIMEOUT_S = 30.0
+# As long as the server lets a worker compute, `responseTimeout` in handler/model-config*.yaml: who left earlier would
+# leave it at work for nobody.
+TIMEOUT_S = 60.0
+SLOW_TIMEOUT_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,26 @@ def model_for(method: str | None, model: str) -> str:
     return f"{model}-attribution" if method in SLOW_METHODS else model
 
 
-def check_size(body: bytes) -> bytes:
-    """`body` itself.
+def timeout_for(method: str | None, timeout_s: float | None) -> float:
+    """Seconds for a whole call, its retries included: the caller's choice, or by default the server's own."""
+    if timeout_s is not None:
+        return timeout_s
+    return SLOW_TIMEOUT_S if method in SLOW_METHODS else TIMEOUT_S
+
+
+def check_size(size: int) -> None:
+    """Of a request's body.
 
     Raises:
         FilmTooLarge: more than MAX_REQUEST_BYTES, which no server of ours takes; nothing was sent.
     """
-    if len(body) > MAX_REQUEST_BYTES:
-        raise FilmTooLarge(f"{len(body)} bytes are more than the {MAX_REQUEST_BYTES} that may be sent.")
-    return body
+    if size > MAX_REQUEST_BYTES:
+        raise FilmTooLarge(f"{size} bytes are more than the {MAX_REQUEST_BYTES} that may be sent.")
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether `host` is this very machine, which no proxy of the environment can reach in our stead."""
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:  # a name
+        return False

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from io import BytesIO
 from types import TracebackType
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -15,8 +16,8 @@ from requests.auth import AuthBase
 
 from client import v2
 from client.answers import Explanation, Prediction, read_explanation, read_prediction
-from client.contract import DEFAULT_TIMEOUT_S, MAX_ANSWER_BYTES, MODEL, Options, check_size, model_for
-from client.errors import ClientError, ConnectionFailed, DeadlineExceeded, ProtocolError, from_http
+from client.contract import MAX_ANSWER_BYTES, MODEL, Options, check_size, is_loopback, model_for, timeout_for
+from client.errors import BadRequest, ClientError, ConnectionFailed, DeadlineExceeded, ProtocolError, from_http
 from client.retry import RetryPolicy
 
 T = TypeVar("T")
@@ -34,8 +35,9 @@ class RestClient:
     Usable from several threads at once. Close it, or use it in `with`.
 
     Args:
-        url: scheme, host and port of the inference API.
-        timeout_s: for a whole call, its retries included.
+        url: scheme, host and port of the inference API. A proxy of the environment has no part in loopback addresses.
+        timeout_s: for a whole call, its retries included; by default what the server gives one request of its kind,
+            `timeout_for` in client/contract.py.
         connect_timeout_s: for a connection to come about, and for each block of an upload.
         retry: what is sent again; `RetryPolicy(attempts=1)` for nothing.
         token: bearer token, sent as `Authorization`.
@@ -49,7 +51,7 @@ class RestClient:
         self,
         url: str = "http://127.0.0.1:8080",
         *,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        timeout_s: float | None = None,
         connect_timeout_s: float = 3.0,
         retry: RetryPolicy | None = None,
         token: str | None = None,
@@ -65,6 +67,7 @@ class RestClient:
         self._model = model
         self._version = version
         self._session = _session(token, verify, connections)
+        self._session.trust_env = not is_loopback(urlsplit(url).hostname)
 
     def predict(self, data: bytes, *, request_id: str | None = None) -> Prediction:
         """Classify the bytes of one film (PNG, JPEG, TIFF or DICOM).
@@ -73,7 +76,7 @@ class RestClient:
             ClientError: see the tree in `client/errors.py`.
         """
         path = self._path("predictions", self._model)
-        return self._send(path, data, Options(request_id=request_id), _reader(read_prediction))
+        return self._send(path, data, Options(request_id=request_id), read_prediction)
 
     def explain(
         self,
@@ -99,12 +102,17 @@ class RestClient:
         """
         path = self._path("explanations", model_for(method, self._model))
         options = Options(method, target, overlay, request_id)
-        return self._send(path, data, options, _reader(read_explanation))
+        return self._send(path, data, options, read_explanation)
 
     def overlay(self, data: bytes, *, target: str | None = None, request_id: str | None = None) -> bytes:
-        """The Grad-CAM overlay alone, as a PNG of at most 1024 px. Raises as `explain` does."""
-        path = f"explanations/{self._model}/{self._version or '1.0'}/overlay.png"
-        return self._send(path, data, Options(target=target, request_id=request_id), _reader(_png))
+        """The Grad-CAM overlay alone, as a PNG of at most 1024 px. Raises as `explain` does.
+
+        It is that of the answer: /overlay.png has a version in its path, and the server's default one is not known.
+        """
+        overlay_png = self.explain(data, target=target, request_id=request_id).attribution.overlay_png
+        if overlay_png is None:
+            raise ProtocolError("The server's answer has no overlay.")
+        return overlay_png
 
     def infer_v2(self, films: v2.Films, *, request_id: str | None = None) -> list[v2.Row]:
         """Classify several films, or a prepared tensor, over the Open Inference Protocol.
@@ -113,10 +121,13 @@ class RestClient:
             one row per film; a film that failed is its ClientError, in its place, and not raised.
 
         Raises:
+            BadRequest: this client is for one version, and TorchServe has no versions here; over gRPC it has.
             ClientError: the request failed as a whole.
         """
+        if self._version is not None:
+            raise BadRequest("TorchServe takes no version over REST v2: leave it out, or use GrpcClient.")
         body = v2.as_json(films, request_id or "")
-        rows = self._post(f"v2/models/{self._model}/infer", body, _JSON, _v2_rows)
+        rows = self._post(f"v2/models/{self._model}/infer", body, _JSON, _v2_rows, timeout_for(None, self._timeout_s))
         return v2.one_per_film(rows, films)
 
     def close(self) -> None:
@@ -133,14 +144,17 @@ class RestClient:
     def _path(self, api: str, model: str) -> str:
         return f"{api}/{model}/{self._version}" if self._version else f"{api}/{model}"
 
-    def _send(self, path: str, data: bytes, options: Options, read: Reader[T]) -> T:
-        return self._post(path, check_size(data), _RAW | options.as_headers(), read)
+    def _send(self, path: str, data: bytes, options: Options, parse: Callable[[bytes], T]) -> T:
+        timeout_s = timeout_for(options.explain, self._timeout_s)
+        return self._post(path, data, _RAW | options.as_headers(), _reader(parse), timeout_s)
 
-    def _post(self, path: str, body: bytes, headers: dict[str, str], read: Reader[T]) -> T:
+    def _post(self, path: str, body: bytes, headers: dict[str, str], read: Reader[T], timeout_s: float) -> T:
+        check_size(len(body))
+
         def send(left_s: float) -> T:
             return read(*self._attempt(path, body, headers, left_s))
 
-        return self._retry.run(send, self._timeout_s)
+        return self._retry.run(send, timeout_s)
 
     def _attempt(self, path: str, body: bytes, headers: dict[str, str], left_s: float) -> tuple[int, bytes]:
         end = time.monotonic() + left_s
@@ -203,12 +217,6 @@ def _reader(parse: Callable[[bytes], T]) -> Reader[T]:
         return parse(body)
 
     return read
-
-
-def _png(body: bytes) -> bytes:
-    if not body.startswith(b"\x89PNG"):
-        raise ProtocolError("The server's overlay is no PNG.")
-    return body
 
 
 def _v2_rows(status: int, body: bytes) -> list[v2.Row]:

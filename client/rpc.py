@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import grpc
 from google.protobuf.message import Message
@@ -12,13 +13,14 @@ from google.protobuf.message import Message
 from client import v2
 from client.answers import Explanation, Prediction, read_explanation, read_prediction
 from client.contract import (
-    DEFAULT_TIMEOUT_S,
     MAX_ANSWER_BYTES,
     MAX_REQUEST_BYTES,
     MODEL,
     Options,
     check_size,
+    is_loopback,
     model_for,
+    timeout_for,
 )
 from client.errors import from_rpc
 from client.generated.inference_pb2 import PredictionResponse, PredictionsRequest
@@ -39,7 +41,7 @@ _CHANNEL_OPTIONS = (
     # A channel whose server is away fails every call at once until it tries again, by default after up to two
     # minutes. Our own retries are to find a restarted server sooner.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 3000),  # in spite of its name how long one attempt to connect may take
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
@@ -50,8 +52,9 @@ class GrpcClient:
     Usable from several threads at once. Close it, or use it in `with`.
 
     Args:
-        target: host and port of the gRPC inference API.
-        timeout_s: for a whole call, its retries included.
+        target: host and port of the gRPC inference API. A proxy of the environment has no part in loopback addresses.
+        timeout_s: for a whole call, its retries included; by default what the server gives one request of its kind,
+            `timeout_for` in client/contract.py.
         retry: what is sent again; `RetryPolicy(attempts=1)` for nothing.
         credentials: of a TLS channel, `grpc.ssl_channel_credentials(...)`; by default the channel is plain.
         token: bearer token, sent as the metadata `authorization`.
@@ -63,7 +66,7 @@ class GrpcClient:
         self,
         target: str = "127.0.0.1:7070",
         *,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        timeout_s: float | None = None,
         retry: RetryPolicy | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
@@ -121,8 +124,9 @@ class GrpcClient:
         Raises:
             ClientError: the request failed as a whole.
         """
-        request = v2.as_message(films, request_id or "", self._model)
-        rows = self._call(self._oip.ModelInfer, request, v2.rows_of_message)
+        request = v2.as_message(films, request_id or "", self._model, self._version or "")
+        timeout_s = timeout_for(None, self._timeout_s)
+        rows = self._call(self._oip.ModelInfer, request, v2.rows_of_message, timeout_s)
         return v2.one_per_film(rows, films)
 
     def close(self) -> None:
@@ -137,16 +141,20 @@ class GrpcClient:
         self.close()
 
     def _send(self, model: str, data: bytes, options: Options, parse: Callable[[bytes], T]) -> T:
-        entries = {"data": check_size(data), **options.as_entries()}
+        entries = {"data": data, **options.as_entries()}
         request = PredictionsRequest(model_name=model, model_version=self._version or "", input=entries)
-        return self._call(self._torchserve.Predictions, request, lambda response: parse(_body(response)))
+        timeout_s = timeout_for(options.explain, self._timeout_s)
+        return self._call(self._torchserve.Predictions, request, lambda response: parse(_body(response)), timeout_s)
 
     def _call(
         self,
         method: grpc.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         read: Callable[[Response], T],
+        timeout_s: float,
     ) -> T:
+        check_size(request.ByteSize() - _ENVELOPE_BYTES)
+
         def attempt(left_s: float) -> T:
             try:
                 response = method(request, timeout=left_s, metadata=self._metadata)
@@ -154,13 +162,15 @@ class GrpcClient:
                 raise from_rpc(*_status(error), sent_bytes=request.ByteSize()) from error
             return read(response)
 
-        return self._retry.run(attempt, self._timeout_s)
+        return self._retry.run(attempt, timeout_s)
 
 
 def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    host = urlsplit(f"//{target.rpartition('/')[2]}").hostname  # dns:///host:port is a target too
+    options = (*_CHANNEL_OPTIONS, *([("grpc.enable_http_proxy", 0)] if is_loopback(host) else []))
     if credentials is None:
-        return grpc.insecure_channel(target, options=_CHANNEL_OPTIONS)
-    return grpc.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, credentials, options=options)
 
 
 def _body(response: PredictionResponse) -> bytes:

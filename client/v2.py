@@ -45,7 +45,7 @@ def as_json(films: Films, request_id: str) -> bytes:
     return json.dumps({"id": request_id, "inputs": [part]}).encode()
 
 
-def as_message(films: Films, request_id: str, model: str) -> ModelInferRequest:
+def as_message(films: Films, request_id: str, model: str, version: str) -> ModelInferRequest:
     """The request of ModelInfer. TorchServe itself turns the bytes into base64."""
     if isinstance(films, Tensor):
         contents = InferTensorContents(fp32_contents=films.values)
@@ -54,7 +54,7 @@ def as_message(films: Films, request_id: str, model: str) -> ModelInferRequest:
         contents = InferTensorContents(bytes_contents=films)
         header = _header("image", "BYTES", (len(films),))
     part = ModelInferRequest.InferInputTensor(**header, contents=contents)
-    return ModelInferRequest(model_name=model, id=request_id, inputs=[part])
+    return ModelInferRequest(model_name=model, model_version=version, id=request_id, inputs=[part])
 
 
 def is_answer(body: bytes) -> bool:

@@ -24,7 +24,7 @@ from client import (
     Tensor,
     UnsupportedImage,
 )
-from tests.client.fakes import ANSWER, NO_CAPACITY, REJECTION, FakeRest, HttpReply, front_end, v2_json
+from tests.client.fakes import ANSWER, NO_CAPACITY, REJECTION, FakeRest, HttpReply, front_end, serve_rest, v2_json
 
 GOOD = HttpReply(200, json.dumps(ANSWER).encode())
 FULL = front_end(503, "ServiceUnavailableException", NO_CAPACITY)
@@ -88,13 +88,40 @@ def test_slow_methods_go_to_the_model_with_its_own_queue(rest: FakeRest, method:
     assert rest.seen[0][1]["X-Cxr-Explain"] == method
 
 
-def test_the_overlay_alone_is_a_png(rest: FakeRest) -> None:
-    rest.replies = [HttpReply(200, PNG), GOOD]
+def test_the_overlay_alone_is_that_of_the_version_that_answers(rest: FakeRest) -> None:
+    without = {key: value for key, value in ATTRIBUTION.items() if key != "overlay_png"}
+    rest.replies = [EXPLAINED, HttpReply(200, json.dumps({**ANSWER, "attribution": without}).encode())]
     service = RestClient(rest.url)
-    assert service.overlay(b"film") == PNG
-    assert rest.seen[0][0] == "/explanations/cxr/1.0/overlay.png"
+    assert service.overlay(b"film", target="COVID") == PNG
+    assert (rest.seen[0][0], rest.seen[0][1]["X-Cxr-Target"]) == ("/explanations/cxr", "COVID")
     with pytest.raises(ProtocolError):
         service.overlay(b"film")
+
+
+def test_a_version_may_be_named(rest: FakeRest) -> None:
+    rest.replies = [GOOD, EXPLAINED]
+    service = RestClient(rest.url, version="2.0")
+    service.predict(b"film")
+    service.overlay(b"film")
+    assert [path for path, _, _ in rest.seen] == ["/predictions/cxr/2.0", "/explanations/cxr/2.0"]
+
+
+def test_v2_of_a_version_is_refused_and_not_answered_by_another(rest: FakeRest) -> None:
+    with pytest.raises(BadRequest, match="version"):
+        RestClient(rest.url, version="2.0").infer_v2([b"film"])
+    assert not rest.seen
+
+
+def test_no_proxy_stands_before_this_machine(rest: FakeRest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with serve_rest() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        rest.replies = proxy.replies = [GOOD]
+        RestClient(rest.url).predict(b"film")
+        RestClient("http://cxr.example:8080").predict(b"film")
+    assert [path for path, _, _ in rest.seen] == ["/predictions/cxr"]
+    assert [path for path, _, _ in proxy.seen] == ["http://cxr.example:8080/predictions/cxr"]
 
 
 def test_an_error_of_the_handler_is_raised_and_not_sent_again(rest: FakeRest) -> None:
@@ -158,7 +185,9 @@ def test_an_answer_that_drips_in_does_not_outlast_the_deadline(rest: FakeRest) -
 
 def test_a_film_over_the_limit_is_not_sent(rest: FakeRest) -> None:
     with pytest.raises(FilmTooLarge):
-        RestClient(rest.url).predict(bytes(50_400_000))
+        RestClient(rest.url).predict(bytes(44_000_000))
+    with pytest.raises(FilmTooLarge):
+        RestClient(rest.url).infer_v2([bytes(17_000_000)] * 2)
     assert not rest.seen
 
 

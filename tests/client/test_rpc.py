@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -150,6 +151,54 @@ def test_v2_sends_a_tensor_flat(rpc: FakeRpc) -> None:
     [part] = rpc.seen[0].inputs
     assert (part.name, part.datatype, list(part.shape)) == ("tensor", "FP32", [1, 3, 1, 1])
     assert list(part.contents.fp32_contents) == [0.0, 0.5, 1.0]
+
+
+def test_a_server_that_is_slow_to_greet_is_waited_for(rpc: FakeRpc) -> None:
+    rpc.replies = [says(ANSWER)]
+    with socket.create_server(("127.0.0.1", 0)) as front:
+
+        def relay() -> None:
+            client, _ = front.accept()
+            time.sleep(1)
+            server = socket.create_connection(("127.0.0.1", int(rpc.target.rpartition(":")[2])))
+            threading.Thread(target=pipe, args=(server, client), daemon=True).start()
+            pipe(client, server)
+
+        threading.Thread(target=relay, daemon=True).start()
+        target = f"127.0.0.1:{front.getsockname()[1]}"
+        with GrpcClient(target, retry=RetryPolicy(attempts=1)) as service:
+            service.predict(b"film")
+    assert len(rpc.seen) == 1
+
+
+def pipe(source: socket.socket, sink: socket.socket) -> None:
+    with source, sink, suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+
+
+def test_v2_asks_for_the_version(rpc: FakeRpc) -> None:
+    rpc.replies = [v2_message([ANSWER])]
+    with GrpcClient(rpc.target, version="2.0") as service:
+        service.infer_v2([b"film"])
+    assert rpc.seen[0].model_version == "2.0"
+
+
+def test_v2_over_the_limit_is_not_sent(rpc: FakeRpc) -> None:
+    with GrpcClient(rpc.target) as service, pytest.raises(FilmTooLarge, match="may be sent"):
+        service.infer_v2([bytes(22_000_000)] * 2)
+    assert not rpc.seen
+
+
+@pytest.mark.parametrize("scheme", ["", "dns:///"])
+def test_no_proxy_stands_before_this_machine(rpc: FakeRpc, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy", "grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    rpc.replies = [says(ANSWER)]
+    with GrpcClient(f"{scheme}{rpc.target}", retry=RetryPolicy(attempts=1)) as service:
+        service.predict(b"film")
+    assert len(rpc.seen) == 1
 
 
 def test_v2_with_fewer_rows_than_films(rpc: FakeRpc) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
+from base64 import b64encode
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ READ_BY_THE_LAUNCHER = {"vmargs"}
 """Not a key of Java's: ts/model_server.py reads it, and serving/ in its place."""
 OURS = {"handler"}
 """Top-level keys of model-config.yaml that TorchServe hands through to the handler."""
+FP32_AS_TEXT = len("-1.17549435E-38,") / 4
+"""Characters for each byte of the longest float: TorchServe queues a v2 message as JSON, OpenInferenceProtocolImpl."""
 JVM_ITSELF = 256 * 2**20
 """Bytes of heap that TorchServe needs with no request waiting."""
 
@@ -112,10 +115,10 @@ def test_both_registrations_hold_films_to_the_same_limits() -> None:
 
 def test_the_front_end_lets_through_what_the_handler_judges() -> None:
     largest_film = MODEL_CONFIGS["model-config.yaml"]["handler"]["max_bytes"]
-    in_base64 = -(-largest_film // 3) * 4
+    of_16_megapixels = 4000 * 4000 * 2 + 100_000  # with its header
 
-    assert largest_film > 4000 * 4000 * 2
-    assert int(PROPERTIES["max_request_size"]) > in_base64 + 100_000
+    assert of_16_megapixels < largest_film < int(PROPERTIES["max_request_size"]) - 100_000
+    assert int(PROPERTIES["max_request_size"]) > len(b64encode(bytes(of_16_megapixels))) + 100_000
 
 
 def test_full_queues_fit_the_heap() -> None:
@@ -123,7 +126,8 @@ def test_full_queues_fit_the_heap() -> None:
     megabytes = re.search(r"-Xmx(\d+)m", PROPERTIES["vmargs"])
     assert megabytes is not None
 
-    assert jobs * int(PROPERTIES["max_request_size"]) + JVM_ITSELF <= int(megabytes[1]) * 2**20
+    assert jobs * FP32_AS_TEXT * int(PROPERTIES["max_request_size"]) + JVM_ITSELF <= int(megabytes[1]) * 2**20
+    assert int(PROPERTIES["job_queue_size"]) == MODEL_CONFIGS["model-config.yaml"]["jobQueueSize"]
 
 
 def test_a_delay_of_zero_would_be_a_hundred_milliseconds() -> None:

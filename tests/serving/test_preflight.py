@@ -151,6 +151,27 @@ def test_a_target_that_lacks_its_variable_names_it(tmp_path: Path, target: str, 
 
 
 @needs_make
+@pytest.mark.parametrize("target", ["predict", "explain"])
+@pytest.mark.parametrize(
+    ("lines", "offset", "port"),
+    [
+        ("inference_address=http://0.0.0.0:9443\n", "0", "9443"),
+        ("# inference_address=http://127.0.0.1:1\ninference_address = http://127.0.0.1:8090\n", "100", "8190"),
+        ("metrics_address=http://127.0.0.1:9082\n", "5", "8085"),
+    ],
+)
+def test_a_film_is_sent_to_the_port_of_the_configuration(
+    tmp_path: Path, target: str, lines: str, offset: str, port: str
+) -> None:
+    config = tmp_path / "other.properties"
+    config.write_text(lines)
+    (tmp_path / ".serving").touch()
+    answer = make("-n", target, f"VENV={tmp_path}", "FILE=film.dcm", f"CONFIG={config}", f"PORT_OFFSET={offset}")
+
+    assert f'"film.dcm" --port {port}' in answer.stdout
+
+
+@needs_make
 def test_make_alone_lists_every_target() -> None:
     text = (paths.ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)
