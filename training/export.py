@@ -1,7 +1,15 @@
-"""From a trained network to one TorchScript file, checked right after it is written."""
+"""From a trained network to one TorchScript file, checked before it gets its name.
+
+The file is written by a process of its own: TorchScript numbers its types as they come and orders constants by
+hash, so that only a fresh process with a fixed hash seed writes the same bytes for the same weights.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -26,20 +34,44 @@ class ExportMismatch(RuntimeError):
 def export(network: Network, recipe: Recipe, training_recipe: str, films: Films, folder: Path) -> Path:
     """Write `folder`/model.pt with the recipe inside and compare it with `network` on real films.
 
+    The same weights and recipes give the same bytes. A file that fails the comparison is not kept.
+
     Raises:
         ExportMismatch: logits differ by more than TOLERANCE.
     """
     network = network.cpu().eval()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     path = folder / MODEL_FILE
-    script = cxr.network.to_torchscript(network, recipe.size)
-    partial = folder / "model.partial"
-    cxr.network.save(script, partial, recipe, **{TRAINING_RECIPE_FILE: training_recipe})
-    without_source_paths(partial, path)
-    partial.unlink()
-    difference = check(network, path, examples(films, recipe))
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as name:
+        pickled, written = Path(name) / "network.pickle", Path(name) / MODEL_FILE
+        torch.save((network, recipe, training_recipe), pickled)
+        _write_alone(pickled, written)
+        difference = check(network, written, examples(films, recipe))
+        os.replace(written, path)
     print(f"{path}: scripted and eager logits differ by at most {difference:.1e}")
     return path
+
+
+def _write_alone(pickled: Path, written: Path) -> None:
+    """`_write` in a fresh process."""
+    project = Path(__file__).parent.parent
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "0",
+        "PYTHONPATH": os.pathsep.join((str(project / "handler"), str(project))),
+    }
+    command = [sys.executable, "-m", "training.export", str(pickled), str(written)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"writing the TorchScript file failed: {done.stderr.strip()[-500:]}")
+
+
+def _write(pickled: Path, written: Path) -> None:
+    network, recipe, training_recipe = torch.load(pickled, weights_only=False)
+    script = cxr.network.to_torchscript(network, recipe.size)
+    with_paths = written.with_suffix(".debug")
+    cxr.network.save(script, with_paths, recipe, **{TRAINING_RECIPE_FILE: training_recipe})
+    without_source_paths(with_paths, written)
 
 
 def without_source_paths(source: Path, target: Path) -> None:
@@ -65,3 +97,7 @@ def check(network: Network, path: Path, x: Tensor) -> float:
     if not difference <= TOLERANCE:
         raise ExportMismatch(f"scripted and eager logits differ by {difference:.2e}; allowed is {TOLERANCE}")
     return difference
+
+
+if __name__ == "__main__":
+    _write(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -120,6 +120,23 @@ def test_no_path_of_this_machine_is_in_the_file(exported: Exported, architecture
     assert sorted(file.name for file in path.parent.iterdir()) == [MODEL_FILE]
 
 
+def test_the_same_weights_give_the_same_bytes(exported: Exported, parts: dict[Part, Films], tmp_path: Path) -> None:
+    eager, path = exported("squeezenet1_1")
+    recipe = replace(RECIPE, architecture="squeezenet1_1")
+    again = export(eager, recipe, TINY, parts["test"], tmp_path)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_file_that_fails_the_comparison_is_not_kept(
+    exported: Exported, parts: dict[Part, Films], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eager, _ = exported("squeezenet1_1")
+    monkeypatch.setattr("training.export.TOLERANCE", -1.0)
+    with pytest.raises(ExportMismatch):
+        export(eager, replace(RECIPE, architecture="squeezenet1_1"), TINY, parts["test"], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_without_a_recipe_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.pt"
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
