@@ -70,8 +70,9 @@ def surprises(report: dict[str, Any]) -> list[str]:
     for variant, words in (("lungs_removed", "the lungs removed"), ("border_only", "nothing but the border")):
         figure = audit["blacked_out"][variant]["network"]["balanced_accuracy"]
         probe = audit["blacked_out"][variant]["probe"]["balanced_accuracy"]
+        chance = number(audit["chance"], 2)
         sentences.append(
-            f"With {words}, balanced accuracy is {number(figure['value'], 2)} (chance {number(audit['chance'], 2)}), and "
+            f"With {words}, balanced accuracy is {number(figure['value'], 2)} (chance {chance}), and "
             f"{number(probe['value'], 2)} for a probe trained on such films: {_verdict(probe, audit['chance'])}"
         )
     for name, found in audit["findings_without_lungs"].items():

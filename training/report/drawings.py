@@ -18,7 +18,7 @@ Report = dict[str, Any]
 LINES = (("-", "0.0"), ("--", "0.0"), ("-", "0.55"), (":", "0.0"), ("-.", "0.35"), ("--", "0.55"))
 """Line style and grey of each class: told apart in a black and white print."""
 HATCHES = ("", "///", "...", "xx")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -168,7 +168,7 @@ def history(report: Report) -> Figure | None:
     right.set(xlabel="epoch", ylabel="share")
     for axis in (left, right):
         axis.axvline(report["run"]["best_epoch"], color="0.7", label="kept epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend()
     return figure
 

@@ -51,7 +51,7 @@ def ellipse(shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def lungs_removed(picture: NDArray[np.uint8], field: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    return np.where(field, 0, picture).astype(np.uint8)
+    return np.asarray(np.where(field, 0, picture), np.uint8)
 
 
 def border_only(picture: NDArray[np.uint8], field: NDArray[np.bool_]) -> NDArray[np.uint8]:

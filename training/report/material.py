@@ -78,7 +78,7 @@ def gather(run: Run, data: Path, external: Path | None) -> Material:
         ValueError: the data set's classes are not the network's.
     """
     labels = run.network.recipe.labels
-    films: dict[str, Films] = {**parts.parts_of(data, run.recipe)}
+    films: dict[str, Films] = dict(parts.parts_of(data, run.recipe).items())
     if films["test"].labels != labels:
         raise ValueError(f"{data} holds {', '.join(films['test'].labels)}; the network knows {', '.join(labels)}")
     if external is not None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cxr import reading
 from cxr.film import Limits
 from training.data import MANIFEST, Films, Part, load, load_parts, scan
@@ -39,6 +42,6 @@ def column(data: Path, name: str, films: Films) -> list[str]:
     return [values.get(film.relative_to(data).as_posix(), "") for film in films.paths]
 
 
-def display_picture(path: Path, stretch: tuple[float, float]) -> reading.NDArray[reading.np.uint8]:
+def display_picture(path: Path, stretch: tuple[float, float]) -> NDArray[np.uint8]:
     """A film in its own size, (rows, columns) uint8, as serving stretches it."""
     return reading.stretch(reading.decode(path.read_bytes(), Limits()), stretch)

@@ -33,7 +33,7 @@ def look_up(report: dict[str, Any], place: tuple[str, ...]) -> dict[str, float] 
     value: Any = report
     for key in place:
         value = value.get(key) if isinstance(value, dict) else None
-    return value
+    return value if isinstance(value, dict) else None
 
 
 def check(runs: list[tuple[str, int]]) -> None:

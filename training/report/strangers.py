@@ -19,6 +19,7 @@ from training.report.readings import Source
 SIDE = 256
 PHOTOGRAPHS = (("skimage", "data"), ("sklearn", "datasets/images"))
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".dcm"}
+PHOTOGRAPH_SUFFIXES = {".png", ".jpg"}
 CHEST_FILMS = "RG1_"
 """Of pydicom-data: the one chest film, in several encodings."""
 LIST = "list.csv"
@@ -72,7 +73,7 @@ def photographs() -> Iterator[Stranger]:
     for package, name in PHOTOGRAPHS:
         folder = _package_folder(package, name)
         for path in sorted(folder.iterdir()) if folder else ():
-            if path.suffix.lower() not in SUFFIXES:
+            if path.suffix.lower() not in PHOTOGRAPH_SUFFIXES:
                 continue
             with Image.open(path) as image:
                 grey = image.mode in ("1", "L", "I", "I;16")
@@ -112,7 +113,7 @@ def patterns() -> Iterator[Stranger]:
 
 def _to_grey(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     low, high = min(0.0, values.min()), max(1.0, values.max())
-    return np.rint((values - low) / (high - low) * 255).astype(np.uint8)
+    return np.asarray(np.rint((values - low) / (high - low) * 255), np.uint8)
 
 
 def _in_grey(path: Path) -> bytes:
