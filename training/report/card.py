@@ -78,8 +78,11 @@ def surprises(report: dict[str, Any]) -> list[str]:
     for name, found in audit["findings_without_lungs"].items():
         if found:
             where = "films from elsewhere" if name == "external" else "test films"
-            share = found["reported_as_finding"]["value"]
-            sentences.append(f"Of {where} without lungs, {share:.0%} are reported as a finding; it should be none.")
+            share, stopped = found["reported_as_finding"]["value"], found["decisions"].get("reject", 0)
+            sentences.append(
+                f"Of {found['films']} {where} without lungs {share:.0%} are reported as a finding; "
+                f"the gate stops {stopped}, whatever the classifier says of them."
+            )
     return sentences + _elsewhere(report)
 
 
@@ -88,11 +91,12 @@ def _elsewhere(report: dict[str, Any]) -> list[str]:
     if not outside:
         return ["It was not tried on films from elsewhere: nothing is known of other hospitals."]
     home, there = report["parts"]["test"]["balanced_accuracy"]["value"], outside["balanced_accuracy"]["value"]
-    gain = outside["abstention"]["gain"]
-    helps = "helps" if gain["low"] is not None and gain["low"] > 0 else "does not help for certain"
+    kept = outside["abstention"]
+    helps = "helps" if (kept["gain"]["low"] or 0) > 0 else "does not help for certain"
     return [
         f"On films from elsewhere its balanced accuracy is {there:.2f}, at home {home:.2f}.",
-        f"Abstaining {helps} there: what is reported is right by {number(gain['value'], 2)} more often than all films.",
+        f"Abstaining {helps} there: {number(kept['accuracy_reported']['value'], 2)} of the reported films are right, "
+        f"{number(kept['accuracy_all']['value'], 2)} of all.",
     ]
 
 
