@@ -62,8 +62,9 @@ evaluate: $(VENV)/.serving ## report of a run: RUN=folder DATA=folder [EXTERNAL=
 	@exec $(PY) -m training evaluate $(foreach run,$(RUN),--run "$(run)") --data "$(DATA)" \
 	    $(if $(EXTERNAL),--external "$(EXTERNAL)") $(if $(STRANGERS),--strangers "$(STRANGERS)")
 
-card: $(VENV)/.serving ## model card and figures from a run's report: [RUN=runs/default]
-	@exec $(PY) -m training card $(if $(RUN),--run "$(RUN)")
+card: $(VENV)/.serving ## model card, its figures and the archive's README from a run's report: [RUN=runs/default] [DOCS=docs]
+	@exec $(PY) -m training card $(if $(RUN),--run "$(RUN)") $(if $(DOCS),--docs "$(DOCS)") \
+	    --archive-readme "$(dir $(ARCHIVE))README.md"
 
 archive: $(VENV)/.serving ## build the model archive from a training run: [RUN=runs/default] [ARCHIVE=model_store/cxr.mar]
 	@exec $(PY) -m training archive $(if $(RUN),--run "$(RUN)") --output "$(ARCHIVE)"

@@ -46,8 +46,8 @@ def ellipse(shape: tuple[int, int]) -> NDArray[np.bool_]:
     rows, columns = shape
     y = (np.arange(rows) + 0.5)[:, None] / rows - CENTRE[1]
     x = (np.arange(columns) + 0.5)[None, :] / columns - CENTRE[0]
-    inside: NDArray[np.bool_] = (x / ELLIPSE[0]) ** 2 + (y / ELLIPSE[1]) ** 2 <= 1
-    return inside
+    inside = (x / ELLIPSE[0]) ** 2 + (y / ELLIPSE[1]) ** 2 <= 1
+    return np.asarray(inside, np.bool_)
 
 
 def lungs_removed(picture: NDArray[np.uint8], field: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -57,7 +57,7 @@ def lungs_removed(picture: NDArray[np.uint8], field: NDArray[np.bool_]) -> NDArr
 def border_only(picture: NDArray[np.uint8], field: NDArray[np.bool_]) -> NDArray[np.uint8]:
     rows, columns = picture.shape
     y, x = round(rows * FRAME), round(columns * FRAME)
-    kept = picture.copy()
+    kept: NDArray[np.uint8] = picture.copy()
     kept[y : rows - y, x : columns - x] = 0
     return kept
 
