@@ -29,11 +29,11 @@ HEADLINE: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def look_up(report: dict[str, Any], place: tuple[str, ...]) -> dict[str, float] | None:
-    """The interval at `place`, None where the report has none."""
+    """The interval at `place`, None where the report has none or it holds no number."""
     value: Any = report
     for key in place:
         value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and None not in value.values() else None
 
 
 def check(runs: list[tuple[str, int]]) -> None:

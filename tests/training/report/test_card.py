@@ -10,6 +10,8 @@ import pytest
 
 from training.__main__ import main
 from training.report.card import mistakes, render, surprises
+from training.report.page import page
+from training.report.seeds import spread
 from training.report.wording import headline, with_interval
 
 
@@ -22,8 +24,8 @@ def docs(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_card_and_readme_show_every_headline_figure(docs: Path, report: dict[str, Any]) -> None:
-    for page in ("model-card.md", "archive.md"):
-        text = (docs / page).read_text()
+    for name in ("model-card.md", "archive.md"):
+        text = (docs / name).read_text()
         assert "Not for diagnosis" in text and text.endswith("\n")
         for row in headline(report):
             assert f"| {row['title']} | {row['figure']} |" in text
@@ -76,6 +78,34 @@ def test_a_report_without_films_from_elsewhere_says_so(report: dict[str, Any]) -
     changed = json.loads(json.dumps(report)) | {"external": None}
     assert "nothing is known of other hospitals" in render("model-card.md.j2", changed)
     assert "| Films from elsewhere | - |" in render("archive-readme.md.j2", changed)
+
+
+def test_several_seeds_have_a_table_on_page_and_card(report: dict[str, Any]) -> None:
+    other = copy.deepcopy(report)
+    other["run"]["seed"] = 8
+    shown = copy.deepcopy(report) | {"seeds": spread([report, other])}
+    row = shown["seeds"]["figures"]["macro_f1"]
+    assert f"| Macro F1 | {row['mean']:.3f} | 0.000 |" in render("model-card.md.j2", shown)
+    assert "2 seeds (7, 8)" in page(shown, {})
+
+
+def test_a_quick_run_is_marked_on_page_and_card(report: dict[str, Any]) -> None:
+    marked = copy.deepcopy(report)
+    assert "no full training" not in page(marked, {}) + render("model-card.md.j2", marked)
+    marked["run"]["marks"] = {"quick": True}
+    assert "no full training: quick" in page(marked, {})
+    assert "no full training (quick)" in render("model-card.md.j2", marked)
+
+
+def test_the_source_probe_is_shown(report: dict[str, Any]) -> None:
+    shown = copy.deepcopy(report)
+    figure = {"value": 0.636, "low": 0.5, "high": 0.775}
+    probe = {"sources": {"a": 20, "b": 30}, "balanced_accuracy": figure, "chance": 0.5}
+    shown["audit"]["copy_probe"] = {"column": "source", "classes": {"Normal": probe}}
+    assert "a (20), b (30)" in page(shown, {})
+    assert "| Source told from the features, within Normal | 0.636 [0.500, 0.775] | chance 0.50 |" in render(
+        "model-card.md.j2", shown
+    )
 
 
 def test_a_figure_that_does_not_exist_is_a_dash() -> None:

@@ -27,6 +27,12 @@ def test_a_figure_that_one_run_lacks_has_no_spread() -> None:
     assert "external_balanced" not in found["figures"]
 
 
+def test_a_figure_without_a_number_has_no_spread() -> None:
+    nothing_reported = {"abstention": {"gain": {"value": None, "low": None, "high": None}}}
+    found = spread([of_seed(1, 0.9, external=nothing_reported), of_seed(2, 0.9, external=nothing_reported)])
+    assert found["figures"].keys() == {"macro_f1"}
+
+
 @pytest.mark.parametrize(
     "reports",
     [[of_seed(1, 0.9)], [of_seed(1, 0.9), of_seed(1, 0.8)], [of_seed(1, 0.9), of_seed(2, 0.9, "mobile")]],
