@@ -25,7 +25,7 @@ SOURCES := handler client serving training tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test start stop status predict explain train archive check format pins clean
+.PHONY: help serve test start stop status predict explain train evaluate card archive check format pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,15 @@ explain: $(VENV)/.serving ## the same with a heat map: FILE=film.dcm [METHOD=int
 train: $(VENV)/.serving ## train on an image folder: DATA=folder [RECIPE=default] [RUN=runs/default]
 	@test -n "$(DATA)" || { echo "error: Name an image folder: make train DATA=folder" >&2; exit 1; }
 	@exec $(PY) -m training train --data "$(DATA)" $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(RUN),--run "$(RUN)")
+
+evaluate: $(VENV)/.serving ## report of a run: RUN=folder DATA=folder [EXTERNAL=folder] [STRANGERS=folder] [RUN="a b c" for seeds]
+	@test -n "$(RUN)" -a -n "$(DATA)" || { echo "error: Name both: make evaluate RUN=runs/default DATA=folder" >&2; exit 1; }
+	@exec $(PY) -m training evaluate $(foreach run,$(RUN),--run "$(run)") --data "$(DATA)" \
+	    $(if $(EXTERNAL),--external "$(EXTERNAL)") $(if $(STRANGERS),--strangers "$(STRANGERS)")
+
+card: $(VENV)/.serving ## model card, its figures and the archive's README from a run's report: [RUN=runs/default] [DOCS=docs]
+	@exec $(PY) -m training card $(if $(RUN),--run "$(RUN)") $(if $(DOCS),--docs "$(DOCS)") \
+	    --archive-readme "$(dir $(ARCHIVE))README.md"
 
 archive: $(VENV)/.serving ## build the model archive from a training run: [RUN=runs/default] [ARCHIVE=model_store/cxr.mar]
 	@exec $(PY) -m training archive $(if $(RUN),--run "$(RUN)") --output "$(ARCHIVE)"

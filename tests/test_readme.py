@@ -202,6 +202,15 @@ def test_make_train_and_archive_make_a_servable_archive(tmp_path: Path) -> None:
     recipe.write_text(textwrap.dedent(TINY_RECIPE))
     trained = make("train", f"DATA={tmp_path / 'data'}", f"RECIPE={recipe}", f"RUN={tmp_path / 'run'}")
     assert trained.returncode == 0, trained.stderr
+    run = tmp_path / "run"
+    evaluated = make("evaluate", f"RUN={run}", f"DATA={tmp_path / 'data'}", run=tmp_path / "server")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert (
+        evaluated.stdout.endswith(f"{run / 'report.html'}\n") and "Balanced accuracy, lungs removed" in evaluated.stdout
+    )
+    card = make("card", f"RUN={run}", f"DOCS={tmp_path / 'docs'}", f"ARCHIVE={tmp_path / 'tiny.mar'}")
+    assert card.returncode == 0, card.stderr
+    assert (tmp_path / "docs" / "model-card.md").is_file() and (tmp_path / "README.md").is_file()
     archived = make("archive", f"RUN={tmp_path / 'run'}", f"ARCHIVE={tmp_path / 'tiny.mar'}")
     assert archived.returncode == 0, archived.stderr
     with zipfile.ZipFile(tmp_path / "tiny.mar") as archive:

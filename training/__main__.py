@@ -1,10 +1,11 @@
-"""Command line: `python -m training train|archive`."""
+"""Command line: `python -m training train|evaluate|card|archive`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from training.recipe import find, parse
 
@@ -31,11 +32,31 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     train.add_argument("--recipe", default="default", help="name in training/recipes, or a TOML file")
     train.add_argument("--run", type=Path, help="run folder (default runs/<recipe>); an unfinished run goes on")
     train.set_defaults(command=_train)
+    _add_report(commands)
     archive = commands.add_parser("archive", help="build the .mar of a run")
     archive.add_argument("--run", type=Path, default=Path("runs/default"))
     archive.add_argument("--output", type=Path, default=Path("model_store/cxr.mar"))
     archive.set_defaults(command=_archive)
     return parser.parse_args(argv)
+
+
+def _add_report(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="report.html and report.json of one run, or of several seeds")
+    evaluate.add_argument("--run", type=Path, action="append", required=True, help="run folder; several: also spread")
+    evaluate.add_argument("--data", type=Path, required=True, help="the folder that was trained on")
+    evaluate.add_argument("--external", type=Path, help="folder of films of other origin, the same class names")
+    evaluate.add_argument("--strangers", type=Path, action="append", default=[], help="folder of no chest films")
+    evaluate.add_argument("--copy-column", help="column of manifest.csv that names a film's source")
+    evaluate.add_argument(
+        "--retrain", action="append", default=[], choices=("lungs_removed", "border_only"),
+        help="first train the recipe anew on films blacked out like this (as long as the training itself)",
+    )  # fmt: skip
+    evaluate.set_defaults(command=_evaluate)
+    card = commands.add_parser("card", help="model card, figures and archive's README from a run's report.json")
+    card.add_argument("--run", type=Path, default=Path("runs/default"))
+    card.add_argument("--docs", type=Path, default=Path("docs"), help="gets model-card.md and report/")
+    card.add_argument("--archive-readme", type=Path, default=Path("model_store/README.md"))
+    card.set_defaults(command=_card)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -49,6 +70,33 @@ def _train(arguments: argparse.Namespace) -> None:
         figure = metrics[part]["macro_f1"]
         print(f"{part}: macro F1 {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]")
     print(f"run folder: {folder}; next: make archive RUN={folder}")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from training.report.build import Options
+    from training.report.evaluation import evaluate
+    from training.report.page import PAGE_FILE
+    from training.report.retrain import retrain
+    from training.report.wording import headline
+
+    for run in arguments.run:
+        for variant in arguments.retrain:
+            retrain(run, arguments.data, variant)
+    options = Options(arguments.copy_column, tuple(arguments.strangers))
+    reports = evaluate(arguments.run, arguments.data, arguments.external, options)
+    for run, report in zip(arguments.run, reports, strict=True):
+        for row in headline(report):
+            print(f"{row['title']}: {row['figure']}  ({row['against']})")
+        print(run / PAGE_FILE)
+    for row in (reports[0]["seeds"] or {"figures": {}})["figures"].values():
+        print(f"{row['title']}: mean {row['mean']:.3f}, standard deviation {row['deviation']:.3f}")
+
+
+def _card(arguments: argparse.Namespace) -> None:
+    from training.report.card import write_card
+
+    for path in write_card(arguments.run, arguments.docs, arguments.archive_readme):
+        print(path)
 
 
 def _archive(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,8 @@ RESAMPLES = 1000
 ECE_BINS = 15
 
 Figure = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
+Interval = dict[str, float]
+"""`value`, and `low` and `high` of its bootstrap 95 % interval."""
 
 
 def expected_calibration_error(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
@@ -55,11 +57,11 @@ def _weighted_f1(classes: NDArray[np.int64], probabilities: NDArray[np.float64])
 
 def _macro_auc(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
     """One against the rest, mean over classes; not a number where a class has no film."""
-    areas = [_auc(classes == index, column) for index, column in enumerate(probabilities.T)]
+    areas = [auc(classes == index, column) for index, column in enumerate(probabilities.T)]
     return float(np.mean(areas))
 
 
-def _auc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+def auc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
     """Share of pairs (positive, negative) in the right order, ties half (Hanley and McNeil 1982)."""
     negatives = np.sort(scores[~positive])
     if len(negatives) in (0, len(scores)):
@@ -67,6 +69,26 @@ def _auc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
     below = np.searchsorted(negatives, scores[positive], "left")
     not_above = np.searchsorted(negatives, scores[positive], "right")
     return float((below + not_above).mean() / 2 / len(negatives))
+
+
+def average_precision(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """Area under the precision-recall steps, films of equal score entering together; nan without a positive."""
+    if not positive.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    found, ranked = positive[order].cumsum(), scores[order]
+    last = np.append(ranked[1:] != ranked[:-1], True)  # of each score
+    found, seen = found[last], np.flatnonzero(last) + 1
+    steps = np.diff(found, prepend=0)
+    return float((steps * found / seen).sum() / positive.sum())
+
+
+def balanced_accuracy(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """Mean recall over the classes that have films."""
+    right = probabilities.argmax(axis=1) == classes
+    support = np.bincount(classes, minlength=probabilities.shape[1])
+    found = np.bincount(classes[right], minlength=probabilities.shape[1])
+    return float((found[support > 0] / support[support > 0]).mean())
 
 
 FIGURES: dict[str, Figure] = {
@@ -89,6 +111,14 @@ def resamples(groups: tuple[str, ...], seed: int = 0) -> list[NDArray[np.int64]]
     return [np.array([index for group in draw for index in lists[group]], np.int64) for draw in draws]
 
 
+def interval(figure: Callable[..., float], samples: list[NDArray[np.int64]], *columns: NDArray[Any]) -> Interval:
+    """A figure of `columns` (N, ...) with its bootstrap 95 % interval; resamples without a value do not count."""
+    spread = np.array([figure(*(column[sample] for column in columns)) for sample in samples])
+    spread = spread[np.isfinite(spread)]
+    low, high = np.quantile(spread, [0.025, 0.975]) if len(spread) else (float("nan"), float("nan"))
+    return {"value": float(figure(*columns)), "low": float(low), "high": float(high)}
+
+
 def figures(
     classes: NDArray[np.int64],
     probabilities: NDArray[np.float64],
@@ -108,9 +138,7 @@ def figures(
     samples = resamples(groups)
     result: dict[str, Any] = {"films": len(classes), "groups": len(set(groups))}
     for name, figure in FIGURES.items():
-        spread = [figure(classes[sample], probabilities[sample]) for sample in samples]
-        low, high = np.nanquantile(spread, [0.025, 0.975])
-        result[name] = {"value": figure(classes, probabilities), "low": float(low), "high": float(high)}
+        result[name] = interval(figure, samples, classes, probabilities)
     predicted = probabilities.argmax(axis=1)
     everything = range(len(labels))
     table = precision_recall_fscore_support(classes, predicted, labels=everything, zero_division=0)
@@ -120,4 +148,44 @@ def figures(
         for index, label in enumerate(labels)
     }
     result["confusion"] = confusion_matrix(classes, predicted, labels=everything).tolist()
+    return result
+
+
+# --- one class against the rest --------------------------------------------------------------------
+
+
+def _share(of: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
+    """0 where there is none to count among, as scikit-learn's `zero_division=0`."""
+    return float(of[among].mean()) if among.any() else 0.0
+
+
+def _class_f1(true: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
+    return float(2 * (true & predicted).sum() / max(1, true.sum() + predicted.sum()))
+
+
+def per_class(
+    classes: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    samples: list[NDArray[np.int64]],
+    labels: tuple[str, ...],
+) -> dict[str, dict[str, Any]]:
+    """For each label support, and precision, recall, F1, AUC and average precision with their intervals.
+
+    Args:
+        classes: (N,) true class indices.
+        probabilities: (N, classes).
+        samples: what `resamples` drew for these films.
+    """
+    predicted = probabilities.argmax(axis=1)
+    result: dict[str, dict[str, Any]] = {}
+    for index, label in enumerate(labels):
+        true, said, score = classes == index, predicted == index, probabilities[:, index]
+        result[label] = {
+            "support": int(true.sum()),
+            "precision": interval(lambda t, s: _share(t, s), samples, true, said),
+            "recall": interval(lambda t, s: _share(s, t), samples, true, said),
+            "f1": interval(_class_f1, samples, true, said),
+            "auc": interval(auc, samples, true, score),
+            "average_precision": interval(average_precision, samples, true, score),
+        }
     return result

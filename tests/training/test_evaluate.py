@@ -6,7 +6,15 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from training import evaluate
-from training.evaluate import FIGURES, expected_calibration_error, figures, resamples
+from training.evaluate import (
+    FIGURES,
+    balanced_accuracy,
+    expected_calibration_error,
+    figures,
+    interval,
+    per_class,
+    resamples,
+)
 
 LABELS = ("A", "B", "C")
 CLASSES = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
@@ -135,3 +143,39 @@ def test_films_of_one_patient_widen_the_interval() -> None:
 
     by_film, by_patient = width(list(range(200))), width([number // 10 for number in range(200)])
     assert by_patient > 2 * by_film
+
+
+# --- one class against the rest --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("digits", [1, 8], ids=["with ties", "without"])
+def test_figures_of_each_class_are_scikit_learns(digits: int) -> None:
+    generator = np.random.default_rng(digits)
+    true = generator.integers(0, 3, 300)
+    probabilities = np.round(generator.dirichlet(np.ones(3), 300) + 0.4 * np.eye(3)[true], digits)
+    table = metrics.precision_recall_fscore_support(true, probabilities.argmax(1))
+    found = per_class(true, probabilities, resamples(tuple(map(str, range(300)))), LABELS)
+    for index, label in enumerate(LABELS):
+        row = found[label]
+        assert row["support"] == table[3][index]
+        for name, column in zip(("precision", "recall", "f1"), table[:3], strict=True):
+            assert row[name]["value"] == pytest.approx(column[index])
+            assert row[name]["low"] < row[name]["value"] < row[name]["high"]
+        score = probabilities[:, index]
+        assert row["auc"]["value"] == pytest.approx(metrics.roc_auc_score(true == index, score))
+        expected = metrics.average_precision_score(true == index, score)
+        assert row["average_precision"]["value"] == pytest.approx(expected)
+
+
+def test_balanced_accuracy_is_scikit_learns() -> None:
+    generator = np.random.default_rng(0)
+    true, probabilities = generator.integers(0, 2, 100), generator.dirichlet(np.ones(4), 100)  # two classes unseen
+    with pytest.warns(UserWarning, match="not in y_true"):
+        expected = metrics.balanced_accuracy_score(true, probabilities.argmax(1))
+    assert balanced_accuracy(true, probabilities) == pytest.approx(expected)
+
+
+def test_an_interval_leaves_out_resamples_without_a_value() -> None:
+    samples = [np.array([0]), np.array([1]), np.array([0, 1])]
+    found = interval(lambda v: float("nan") if len(v) == 1 else float(v.mean()), samples, np.array([1.0, 3.0]))
+    assert found == {"value": 2, "low": 2, "high": 2}

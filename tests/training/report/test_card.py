@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.__main__ import main
+from training.report.card import mistakes, render, surprises
+from training.report.page import page
+from training.report.seeds import spread
+from training.report.wording import headline, with_interval
+
+
+@pytest.fixture(scope="module")
+def docs(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs")
+    readme = folder / "archive.md"
+    assert main(["card", "--run", str(evaluated), "--docs", str(folder), "--archive-readme", str(readme)]) == 0
+    return folder
+
+
+def test_card_and_readme_show_every_headline_figure(docs: Path, report: dict[str, Any]) -> None:
+    for name in ("model-card.md", "archive.md"):
+        text = (docs / name).read_text()
+        assert "Not for diagnosis" in text and text.endswith("\n")
+        for row in headline(report):
+            assert f"| {row['title']} | {row['figure']} |" in text
+
+
+def test_every_picture_of_the_card_is_written(docs: Path) -> None:
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (docs / "model-card.md").read_text())
+    assert len(pictures) == 6
+    assert [name for name in pictures if not (docs / name).read_text().startswith("<?xml")] == []
+
+
+def test_no_film_leaves_the_run_folder(docs: Path, evaluated: Path) -> None:
+    written = [path for path in docs.rglob("*") if path.is_file()]
+    assert {path.suffix for path in written} == {".md", ".json", ".svg"}
+    assert "data:image/jpeg" in (evaluated / "report.html").read_text()
+    assert [path for path in written if "data:image" in path.read_text() and path.name != "confusion.svg"] == []
+
+
+def test_the_same_report_gives_the_same_files(docs: Path, evaluated: Path, tmp_path: Path) -> None:
+    again = ["card", "--run", str(evaluated), "--docs", str(tmp_path), "--archive-readme", str(tmp_path / "archive.md")]
+    assert main(again) == 0
+    for path in docs.rglob("*.*"):
+        assert (tmp_path / path.relative_to(docs)).read_bytes() == path.read_bytes()
+
+
+def test_a_run_without_a_report_is_told_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["card", "--run", str(tmp_path), "--docs", str(tmp_path)]) == 1
+    assert "make evaluate RUN=" in capsys.readouterr().err
+
+
+def test_failures_are_told_in_words(report: dict[str, Any]) -> None:
+    changed = copy.deepcopy(report)
+    changed["parts"]["test"]["confusion"] = [[90, 10, 0], [1, 48, 1], [0, 20, 60]]
+    assert mistakes(changed) == [
+        "Right is called Left in 20 of 80 test films (25%).",
+        "Hilum is called Left in 10 of 100 test films (10%).",
+    ]
+
+
+def test_the_verdict_follows_the_probe(report: dict[str, Any]) -> None:
+    changed = copy.deepcopy(report)
+    probe = changed["audit"]["blacked_out"]["lungs_removed"]["probe"]
+    probe["balanced_accuracy"] = {"value": 0.5, "low": 0.45, "high": 0.55}
+    assert "gives its classes away" in surprises(changed)[0]
+    probe["balanced_accuracy"] = {"value": 0.35, "low": 0.25, "high": 0.45}
+    assert "no sign" in surprises(changed)[0]
+
+
+def test_a_report_without_films_from_elsewhere_says_so(report: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(report)) | {"external": None}
+    assert "nothing is known of other hospitals" in render("model-card.md.j2", changed)
+    assert "| Films from elsewhere | - |" in render("archive-readme.md.j2", changed)
+
+
+def test_several_seeds_have_a_table_on_page_and_card(report: dict[str, Any]) -> None:
+    other = copy.deepcopy(report)
+    other["run"]["seed"] = 8
+    shown = copy.deepcopy(report) | {"seeds": spread([report, other])}
+    row = shown["seeds"]["figures"]["macro_f1"]
+    assert f"| Macro F1 | {row['mean']:.3f} | 0.000 |" in render("model-card.md.j2", shown)
+    assert "2 seeds (7, 8)" in page(shown, {})
+
+
+def test_a_quick_run_is_marked_on_page_and_card(report: dict[str, Any]) -> None:
+    marked = copy.deepcopy(report)
+    assert "no full training" not in page(marked, {}) + render("model-card.md.j2", marked)
+    marked["run"]["marks"] = {"quick": True}
+    assert "no full training: quick" in page(marked, {})
+    assert "no full training (quick)" in render("model-card.md.j2", marked)
+
+
+def test_the_source_probe_is_shown(report: dict[str, Any]) -> None:
+    shown = copy.deepcopy(report)
+    figure = {"value": 0.636, "low": 0.5, "high": 0.775}
+    probe = {"sources": {"a": 20, "b": 30}, "balanced_accuracy": figure, "chance": 0.5}
+    shown["audit"]["copy_probe"] = {"column": "source", "classes": {"Normal": probe}}
+    assert "a (20), b (30)" in page(shown, {})
+    assert "| Source told from the features, within Normal | 0.636 [0.500, 0.775] | chance 0.50 |" in render(
+        "model-card.md.j2", shown
+    )
+
+
+def test_a_figure_that_does_not_exist_is_a_dash() -> None:
+    assert with_interval({"value": None, "low": None, "high": None}) == "-"
+    assert with_interval({"value": 0.51234, "low": 0.4, "high": 0.6}) == "0.512 [0.400, 0.600]"
