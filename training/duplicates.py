@@ -19,12 +19,16 @@ from torch import Tensor, nn
 
 from training.data import Films, Part
 
-SIMILAR = 0.9
+SIMILAR = 0.87
 """Correlation from which two films count as the same picture."""
 BASE, SIDE, MIDDLE = 96, 64, 44
 """Pixels: of the band-passed picture, of the one it is compared at, of the template taken out of its middle."""
-SIDES = (58, 60, 62, 64, 66, 68, 70)
-"""Of the other film: it may have been scaled by a tenth either way."""
+SIDES = (58, 60, 62, 66, 68, 70)
+"""Of the other film, besides SIDE: it may have been scaled by a tenth either way."""
+PROMISING = 0.6
+"""Correlation without scaling from which a pair is tried at SIDES too. Copies scaled by a tenth have 0.7 and more."""
+STRONGEST = 2.0
+"""Standard deviations at which edges are cut off: else a collimator's border or a tube outweighs the ribs."""
 PERIOD = 72
 """Of the Fourier transforms: no smaller than any of SIDES, so nothing wraps around."""
 COARSE = 24
@@ -59,8 +63,9 @@ def find(parts: dict[Part, Films], similar: float = SIMILAR) -> list[Pair]:
     places = [(part, index) for part in ORDER for index in range(len(parts[part]))]
     part_of_row = np.repeat(np.arange(len(ORDER)), [len(parts[part]) for part in ORDER])
     pictures = np.concatenate([parts[part].pictures for part in ORDER])
-    rows = candidates(pictures, part_of_row)
-    scores = similarity(pictures, rows)
+    edges = band(pictures)
+    rows = candidates(edges, part_of_row)
+    scores = similarity(edges, rows)
     found = [(float(score), int(a), int(b)) for score, (a, b) in zip(scores, rows, strict=True) if score >= similar]
     return [Pair(places[a], places[b], score) for score, a, b in sorted(found, key=lambda pair: (-pair[0], *pair[1:]))]
 
@@ -110,14 +115,14 @@ def _refusal(pairs: list[Pair], parts: dict[Part, Films], shown: int = 10) -> st
 # --- the measure -----------------------------------------------------------------------------------
 
 
-def candidates(pictures: NDArray[np.uint8], kinds: NDArray[np.int64]) -> NDArray[np.int64]:
+def candidates(edges: Tensor, kinds: NDArray[np.int64]) -> NDArray[np.int64]:
     """(P, 2) rows a < b of different kind worth a closer look: nearest neighbours at low resolution.
 
     Args:
-        pictures: (N, S, S) uint8.
+        edges: (N, 1, BASE, BASE), from `band`.
         kinds: (N,), pairs within one are left out.
     """
-    coarse = nn.functional.interpolate(band(pictures), size=(COARSE, COARSE), mode="area")[:, 0, 2:-2, 2:-2]
+    coarse = nn.functional.interpolate(edges, size=(COARSE, COARSE), mode="area")[:, 0, 2:-2, 2:-2]
     flat = _unit(coarse.flatten(1))  # (N, pixels)
     kind = torch.from_numpy(kinds)
     rows: set[tuple[int, int]] = set()
@@ -130,23 +135,31 @@ def candidates(pictures: NDArray[np.uint8], kinds: NDArray[np.int64]) -> NDArray
     return np.array(sorted(rows), np.int64).reshape(-1, 2)
 
 
-def similarity(pictures: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def similarity(edges: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """(P,) -1..1: the best correlation of each pair over shifts and scales; 1 for a copy."""
-    best = torch.full((len(rows),), -1.0)
-    if not len(rows):
-        return best.numpy()
-    used, (a, b) = np.unique(rows), torch.from_numpy(rows).T
-    a, b = (torch.searchsorted(torch.from_numpy(used), column.contiguous()) for column in (a, b))
-    sharp = band(pictures[used])  # (U, 1, BASE, BASE)
-    template = _spectrum(_unit(_middle(_resized(sharp, SIDE)).flatten(1)).view(-1, MIDDLE, MIDDLE)).conj()
+    best = _at_side(edges, rows, SIDE)
     for side in SIDES:
-        other = _resized(sharp, side)  # (U, side, side)
-        spectrum, length = _spectrum(other), _window_length(other)
-        for part in torch.split(torch.arange(len(rows)), CHUNK):
-            product = spectrum[b[part]] * template[a[part]]
-            moved = torch.fft.irfft2(product, s=(PERIOD, PERIOD))[:, : length.shape[1], : length.shape[2]]
-            best[part] = torch.maximum(best[part], (moved / length[b[part]]).flatten(1).amax(1))
-    return best.numpy()
+        promising = np.flatnonzero(best >= PROMISING)
+        best[promising] = np.maximum(best[promising], _at_side(edges, rows[promising], side))
+    return best
+
+
+def _at_side(edges: Tensor, rows: NDArray[np.int64], side: int) -> NDArray[np.float32]:
+    """The best correlation over shifts, the second film of each pair at `side` pixels."""
+    if not len(rows):
+        return np.empty(0, np.float32)
+    used, places = np.unique(rows, return_inverse=True)
+    first, second = torch.from_numpy(places.reshape(-1, 2)).T
+    sharp = edges[torch.from_numpy(used)]  # (U, 1, BASE, BASE)
+    template = _unit(_middle(_resized(sharp, SIDE)).flatten(1)).view(-1, MIDDLE, MIDDLE)
+    other = _resized(sharp, side)  # (U, side, side)
+    sought, spectrum, length = _spectrum(template).conj(), _spectrum(other), _window_length(other)
+    best = []
+    for a, b in zip(torch.split(first, CHUNK), torch.split(second, CHUNK), strict=True):
+        moved = torch.fft.irfft2(spectrum[b] * sought[a], s=(PERIOD, PERIOD))
+        inside = moved[:, : length.shape[1], : length.shape[2]]  # (CHUNK, side - MIDDLE + 1, the same)
+        best.append((inside / length[b]).flatten(1).amax(1))
+    return torch.cat(best).numpy()
 
 
 def band(pictures: NDArray[np.uint8]) -> Tensor:
@@ -155,8 +168,17 @@ def band(pictures: NDArray[np.uint8]) -> Tensor:
     x = torch.cat(
         [nn.functional.interpolate(part.float(), size=(BASE, BASE), mode="area") for part in torch.split(x, CHUNK)]
     )
-    wide = nn.functional.avg_pool2d(x, 13, 1, 6, count_include_pad=False)
-    return nn.functional.avg_pool2d(x - wide, 3, 1, 1, count_include_pad=False)
+    edges = _blurred(x - _blurred(x, 13), 3)
+    strongest = STRONGEST * edges.std(dim=(2, 3), keepdim=True)
+    return edges.clamp(-strongest, strongest)
+
+
+def _blurred(x: Tensor, side: int) -> Tensor:
+    """Mean over a square, along one axis and then the other."""
+    for size in ((side, 1), (1, side)):
+        margin = (size[0] // 2, size[1] // 2)
+        x = nn.functional.avg_pool2d(x, size, 1, margin, count_include_pad=False)
+    return x
 
 
 def _resized(sharp: Tensor, side: int) -> Tensor:
@@ -184,11 +206,13 @@ def _spectrum(x: Tensor) -> Tensor:
 def _window_length(x: Tensor) -> Tensor:
     """Norm of each window of MIDDLE pixels less its mean: (N, side - MIDDLE + 1, side - MIDDLE + 1)."""
     total, square = (_window_sums(y.double()) for y in (x, x * x))
-    return (square - total * total / (MIDDLE * MIDDLE)).clamp_min(1e-6).sqrt().float()
+    lengths: Tensor = (square - total * total / (MIDDLE * MIDDLE)).clamp_min(1e-6).sqrt().float()
+    return lengths
 
 
 def _window_sums(x: Tensor) -> Tensor:
     """By an integral image (Crow 1984): a window's sum is four look-ups."""
     area: Tensor = nn.functional.pad(x.cumsum(1).cumsum(2), (1, 0, 1, 0))
     right = area[:, :, MIDDLE:] - area[:, :, :-MIDDLE]
-    return right[:, MIDDLE:] - right[:, :-MIDDLE]
+    sums: Tensor = right[:, MIDDLE:] - right[:, :-MIDDLE]
+    return sums
