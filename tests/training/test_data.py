@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.training.conftest import LABELS, film, random_films, shared, write_film, write_manifest
+from training.augment import Augment
 from training.data import (
     Films,
     Part,
@@ -27,7 +28,6 @@ from training.data import (
     picture,
     scan,
 )
-from training.augment import Augment
 from training.recipe import AugmentSettings, FilmSettings, SplitSettings
 
 SPLIT = SplitSettings()
