@@ -194,13 +194,15 @@ def _middle(x: Tensor) -> Tensor:
 
 def _unit(flat: Tensor) -> Tensor:
     centred = flat - flat.mean(1, keepdim=True)
-    return centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    length: Tensor = centred.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return centred / length
 
 
 def _spectrum(x: Tensor) -> Tensor:
     padding = PERIOD - x.shape[-1]
     padded: Tensor = nn.functional.pad(x, (0, padding, 0, padding))
-    return torch.fft.rfft2(padded)
+    spectrum: Tensor = torch.fft.rfft2(padded)
+    return spectrum
 
 
 def _window_length(x: Tensor) -> Tensor:
