@@ -350,7 +350,6 @@ def demanding() -> TrainingRecipe:
     changes = {
         "squeezenet1_1": "resnet18",
         "epochs = 2": "epochs = 3",
-        "batch = 16": "batch = 8",
         "seed = 7": 'seed = 7\nhidden = [16]\nclasses = ["Left", "Right"]',
         "size = 64": "size = 64\ncentre = 0.9",
         "[augment]": "[split]\ntest_per_class = 5\nvalidation_per_class = 4\n\n"
