@@ -7,7 +7,7 @@
 #   CONFIG=<file>         config.properties to start from: addresses, ports, limits
 #   PORT_OFFSET=100       added to each of its ports (8080, 8081, 8082, 7070, 7071)
 #   RUN_FOLDER=run        where a server keeps logs, process id, the overlay, temporary files
-#   WORKERS=4             processes for predictions, instead of the archive's own number
+#   WORKERS=4             processes for predictions, instead of the archive's own number; for train: that augment
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -25,7 +25,7 @@ SOURCES := handler client serving training tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test start stop status predict explain train evaluate card archive check format pins clean
+.PHONY: help serve test start stop status predict explain train recipes evaluate card archive check format pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,9 +53,14 @@ explain: $(VENV)/.serving ## the same with a heat map: FILE=film.dcm [METHOD=int
 	@test -n "$(FILE)" || { echo "error: Name a film: make explain FILE=film.dcm" >&2; exit 1; }
 	@exec $(PY) -m client explain "$(FILE)" --port $(REST_PORT) $(if $(METHOD),--method $(METHOD)) $(if $(OUTPUT),--output "$(OUTPUT)")
 
-train: $(VENV)/.serving ## train on an image folder: DATA=folder [RECIPE=default] [RUN=runs/default]
+train: $(VENV)/.serving ## train on an image folder: DATA=folder [RECIPE=default] [RUN=runs/default] [QUICK=1] [EPOCHS=n] [WEIGHTS=none]
 	@test -n "$(DATA)" || { echo "error: Name an image folder: make train DATA=folder" >&2; exit 1; }
-	@exec $(PY) -m training train --data "$(DATA)" $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(RUN),--run "$(RUN)")
+	@exec $(PY) -m training train --data "$(DATA)" $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(RUN),--run "$(RUN)") \
+	    $(if $(QUICK),--quick) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
+	    $(if $(DUPLICATES),--duplicates $(DUPLICATES)) $(if $(SKIP_BROKEN),--skip-broken) $(if $(WORKERS),--workers $(WORKERS))
+
+recipes: $(VENV)/.serving ## print published figures beside measured ones
+	@exec $(PY) -m training recipes
 
 evaluate: $(VENV)/.serving ## report of a run: RUN=folder DATA=folder [EXTERNAL=folder] [STRANGERS=folder] [RUN="a b c" for seeds]
 	@test -n "$(RUN)" -a -n "$(DATA)" || { echo "error: Name both: make evaluate RUN=runs/default DATA=folder" >&2; exit 1; }

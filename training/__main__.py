@@ -1,4 +1,4 @@
-"""Command line: `python -m training train|evaluate|card|archive`."""
+"""Command line: `python -m training train|recipes|evaluate|card|archive`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training.recipe import find, parse
+from training.overrides import Overrides
+from training.recipe import find, parse, stands_alone
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,12 +32,21 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     train.add_argument("--data", type=Path, required=True, help="folder of <class>/*.png or <class>/images/*.png")
     train.add_argument("--recipe", default="default", help="name in training/recipes, or a TOML file")
     train.add_argument("--run", type=Path, help="run folder (default runs/<recipe>); an unfinished run goes on")
+    train.add_argument("--quick", action="store_true", help="few films, small, two epochs: only to see that it runs")
+    train.add_argument("--epochs", type=int, help="instead of the recipe's; such a run is marked")
+    train.add_argument("--weights", help="instead of the recipe's: imagenet, none, or a checkpoint")
+    train.add_argument("--duplicates", choices=("refuse", "drop", "allow"), help="near-duplicates across the split")
+    train.add_argument("--skip-broken", action="store_true", help="leave out films that cannot be read, and count them")
+    train.add_argument("--workers", type=int, default=0, help="processes that augment; the result is the same")
     train.set_defaults(command=_train)
     _add_report(commands)
     archive = commands.add_parser("archive", help="build the .mar of a run")
     archive.add_argument("--run", type=Path, default=Path("runs/default"))
     archive.add_argument("--output", type=Path, default=Path("model_store/cxr.mar"))
     archive.set_defaults(command=_archive)
+    recipes = commands.add_parser("recipes", help="table of published figures beside measured ones")
+    recipes.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders")
+    recipes.set_defaults(command=_recipes)
     return parser.parse_args(argv)
 
 
@@ -63,12 +73,21 @@ def _train(arguments: argparse.Namespace) -> None:
     from training.run import train_recipe
 
     text = find(arguments.recipe).read_text()
-    recipe = parse(text)
+    overrides = Overrides(arguments.quick, arguments.epochs, arguments.weights, arguments.duplicates)
+    recipe = overrides.apply(parse(text))
     folder = arguments.run or Path("runs") / recipe.name
-    metrics = train_recipe(recipe, text, arguments.data, folder)
+    options = {"workers": arguments.workers, "skip_broken": arguments.skip_broken}
+    metrics = train_recipe(recipe, stands_alone(text, recipe), arguments.data, folder, **options)
+    if metrics["broken"]:
+        print(f"left out, unreadable: {len(metrics['broken'])} films, named in metrics.json")
+    if metrics["near_duplicates"]["pairs"]:
+        found = metrics["near_duplicates"]
+        print(f"near-duplicates across the split: {found['pairs']} pairs, {found['dropped']} films left out")
     for part in ("validation", "test"):
         figure = metrics[part]["macro_f1"]
         print(f"{part}: macro F1 {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]")
+    if recipe.overrides:
+        print(f"this is not {find(arguments.recipe).stem} as published: {'; '.join(recipe.overrides)}")
     print(f"run folder: {folder}; next: make archive RUN={folder}")
 
 
@@ -97,6 +116,12 @@ def _card(arguments: argparse.Namespace) -> None:
 
     for path in write_card(arguments.run, arguments.docs, arguments.archive_readme):
         print(path)
+
+
+def _recipes(arguments: argparse.Namespace) -> None:
+    from training.published import table
+
+    print(table(arguments.runs))
 
 
 def _archive(arguments: argparse.Namespace) -> None:

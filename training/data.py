@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,44 +45,110 @@ class Sample:
 # --- the split: a fixed rule, made before the first training ---------------------------------------
 
 
+def position(group: str, salt: str) -> float:
+    """0..1, from nothing but the group's name."""
+    digest = hashlib.sha256(f"{salt}:{group}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
 def part_of(group: str, split: SplitSettings) -> Part:
-    """Where a group belongs, from nothing but its name: stable when films are added or removed."""
-    digest = hashlib.sha256(f"{split.salt}:{group}".encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64
-    if position < split.test:
+    """Where a group belongs by shares: stable when films are added or removed."""
+    place = position(group, split.salt)
+    if place < split.test:
         return "test"
-    return "validation" if position < split.test + split.validation else "train"
+    return "validation" if place < split.test + split.validation else "train"
+
+
+def parts_of(samples: Sequence[Sample], split: SplitSettings) -> dict[str, Part]:
+    """The part of every group: by shares, or by films of each class where the split counts them.
+
+    A counted part takes each class's groups in the order of their position until it has the films asked
+    for; groups stay whole, so it may get a few more. A share of validation beside a counted test part
+    lies at the far end of the positions, out of the counting's way.
+    """
+    groups = sorted({sample.group for sample in samples}, key=lambda group: (position(group, split.salt), group))
+    parts = {group: part_of(group, split) for group in groups}
+    if split.test_per_class:
+        test = _counted(groups, samples, split.test_per_class)
+        far = 1 - split.validation
+        parts = {group: "validation" if position(group, split.salt) >= far else "train" for group in groups}
+        parts |= dict.fromkeys(test, "test")
+    if split.validation_per_class:
+        rest = [group for group in groups if parts[group] != "test"]
+        parts |= dict.fromkeys(rest, "train")
+        parts |= dict.fromkeys(_counted(rest, samples, split.validation_per_class), "validation")
+    return parts
+
+
+def _counted(groups: Iterable[str], samples: Sequence[Sample], wanted: int) -> list[str]:
+    """Of `groups`, in their order, those that bring every class to `wanted` films."""
+    films: dict[str, Counter[str]] = {group: Counter() for group in groups}
+    for sample in samples:
+        if sample.group in films:
+            films[sample.group][sample.label] += 1
+    taken: list[str] = []
+    have: Counter[str] = Counter()
+    for label in sorted({sample.label for sample in samples}):
+        for group in films:
+            if have[label] < wanted and films[group][label] and group not in taken:
+                taken.append(group)
+                have += films[group]
+    return taken
+
+
+def divide(samples: Sequence[Sample], split: SplitSettings) -> dict[Part, list[Sample]]:
+    """The samples of each part, in their order; at most `split.most_per_class` of a class, in whole groups."""
+    parts = parts_of(samples, split)
+    divided: dict[Part, list[Sample]] = {"train": [], "validation": [], "test": []}
+    for sample in samples:
+        divided[parts[sample.group]].append(sample)
+    if split.most_per_class:
+        for part, members in divided.items():
+            kept = set(_counted((group for group in parts if parts[group] == part), members, split.most_per_class))
+            divided[part] = [sample for sample in members if sample.group in kept]
+    return divided
 
 
 # --- finding films ---------------------------------------------------------------------------------
 
 
-def scan(root: Path) -> list[Sample]:
+def scan(root: Path, classes: Sequence[str] = ()) -> list[Sample]:
     """All films under `<class>/*` or, in Kaggle's layout, `<class>/images/*` (masks are left out).
+
+    With `classes`, only the films of these.
 
     Groups come from `manifest.csv` (columns file, group) at the root where there is one; a film it does
     not name is its own group, told by its content, so that exact copies stay together.
 
     Raises:
-        FileNotFoundError: no class folder with films.
-        ValueError: a manifest without the two columns.
+        FileNotFoundError: no class folder with films, or none of a class asked for.
+        ValueError: a class folder without films, or a manifest without the two columns.
     """
     groups = _manifest(root / MANIFEST)
-    samples = [
-        Sample(path, label, groups.get(path.relative_to(root).as_posix()) or _content(path))
-        for label, path in _films(root)
-    ]
-    if not samples:
+    films = {folder.name: list(_films(folder)) for folder in _class_folders(root, classes)}
+    if not any(films.values()):
         raise FileNotFoundError(f"no films under {root}: expected <class>/*.png or <class>/images/*.png")
-    return samples
+    if empty := [label for label, paths in films.items() if not paths]:
+        raise ValueError(f"no film in {root}/{empty[0]}: fill the folder, remove it, or name the others in `classes`")
+    return [
+        Sample(path, label, groups.get(path.relative_to(root).as_posix()) or _content(path))
+        for label, paths in films.items()
+        for path in paths
+    ]
 
 
-def _films(root: Path) -> Iterator[tuple[str, Path]]:
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path)):
-        source = folder / "images" if (folder / "images").is_dir() else folder
-        for path in sorted(source.iterdir()):
-            if path.suffix.lower() in SUFFIXES and not _hidden(path):
-                yield folder.name, path
+def _class_folders(root: Path, classes: Sequence[str]) -> list[Path]:
+    folders = {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and not _hidden(path)}
+    if missing := [label for label in classes if label not in folders]:
+        raise FileNotFoundError(f"no class {missing[0]!r} under {root}; there are: {', '.join(folders)}")
+    return [path for name, path in folders.items() if not classes or name in classes]
+
+
+def _films(folder: Path) -> Iterator[Path]:
+    source = folder / "images" if (folder / "images").is_dir() else folder
+    for path in sorted(source.iterdir()):
+        if path.suffix.lower() in SUFFIXES and not _hidden(path):
+            yield path
 
 
 def _hidden(path: Path) -> bool:
@@ -110,7 +176,7 @@ def _content(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Films:
-    """One part of a data set in memory, stretched and shrunk, not yet normalised."""
+    """One part of a data set in memory, stretched, cropped and shrunk, not yet normalised."""
 
     pictures: NDArray[np.uint8]
     """(N, S, S)."""
@@ -119,9 +185,15 @@ class Films:
     groups: tuple[str, ...]
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
+    broken: tuple[str, ...] = ()
+    """Films left out because they cannot be read, each with the reason."""
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    def name(self, index: int) -> str:
+        """`<class>/<file>`, which holds no path of this machine."""
+        return f"{self.labels[self.classes[index]]}/{self.paths[index].name}"
 
     def class_counts(self) -> dict[str, int]:
         return {label: int((self.classes == index).sum()) for index, label in enumerate(self.labels)}
@@ -134,11 +206,12 @@ class Films:
             tuple(self.groups[i] for i in indices),
             tuple(self.paths[i] for i in indices),
             self.labels,
+            self.broken,
         )
 
 
 def picture(path: Path, film: FilmSettings) -> NDArray[np.uint8]:
-    """Serving's own decode, stretch and shrink: (S, S) uint8.
+    """Serving's own decode, stretch, crop and shrink: (S, S) uint8.
 
     Raises:
         UnreadableFilm: serving would answer this film with an error.
@@ -147,65 +220,88 @@ def picture(path: Path, film: FilmSettings) -> NDArray[np.uint8]:
         decoded = reading.decode(path.read_bytes(), Limits())
     except CxrError as error:
         raise UnreadableFilm(f"{path}: {error.message}") from error
-    return reading.shrink(reading.stretch(decoded, film.stretch), film.size)
+    return reading.shrink(reading.crop(reading.stretch(decoded, film.stretch), film.centre), film.size)
 
 
-def load(samples: list[Sample], labels: tuple[str, ...], film: FilmSettings, title: str) -> Films:
-    """Read `samples` into memory; a film that cannot be read fails the run by its name."""
+def load(
+    samples: Sequence[Sample], labels: tuple[str, ...], film: FilmSettings, title: str, *, skip_broken: bool = False
+) -> Films:
+    """Read `samples` into memory.
+
+    Raises:
+        UnreadableFilm: a film cannot be read and is not to be skipped.
+    """
+
+    def read(sample: Sample) -> NDArray[np.uint8] | str:
+        try:
+            return picture(sample.path, film)
+        except UnreadableFilm as error:
+            if not skip_broken:
+                raise
+            return str(error).replace(str(sample.path), f"{sample.label}/{sample.path.name}")
+
     with ThreadPoolExecutor(2) as pool:
-        pictures = list(
-            tqdm(
-                pool.map(lambda sample: picture(sample.path, film), samples),
-                total=len(samples),
-                desc=title,
-                unit="film",
-                leave=False,
-            )
-        )
+        pictures = list(tqdm(pool.map(read, samples), total=len(samples), desc=title, unit="film", leave=False))
+    whole = [(sample, pixels) for sample, pixels in zip(samples, pictures, strict=True) if not isinstance(pixels, str)]
     return Films(
-        np.stack(pictures) if pictures else np.empty((0, film.size, film.size), np.uint8),
-        np.array([labels.index(sample.label) for sample in samples], np.int64),
-        tuple(sample.group for sample in samples),
-        tuple(sample.path for sample in samples),
+        np.stack([pixels for _, pixels in whole]) if whole else np.empty((0, film.size, film.size), np.uint8),
+        np.array([labels.index(sample.label) for sample, _ in whole], np.int64),
+        tuple(sample.group for sample, _ in whole),
+        tuple(sample.path for sample, _ in whole),
         labels,
+        tuple(pixels for pixels in pictures if isinstance(pixels, str)),
     )
 
 
-def load_parts(root: Path, split: SplitSettings, film: FilmSettings) -> dict[Part, Films]:
+def load_parts(
+    root: Path, split: SplitSettings, film: FilmSettings, *, classes: Sequence[str] = (), skip_broken: bool = False
+) -> dict[Part, Films]:
     """Train, validation and test part of the data set under `root`.
 
     Raises:
         ValueError: one class only, or a class is missing from one of the parts.
+        UnreadableFilm: a film cannot be read and is not to be skipped.
     """
-    samples = scan(root)
+    samples = scan(root, classes)
     labels = tuple(sorted({sample.label for sample in samples}))
     if len(labels) < 2:
         raise ValueError(f"{root} holds films of {labels[0]} alone: a classifier needs two classes or more")
-    chosen: dict[Part, list[Sample]] = {"train": [], "validation": [], "test": []}
-    for sample in samples:
-        chosen[part_of(sample.group, split)].append(sample)
-    for part, members in chosen.items():
-        missing = set(labels) - {sample.label for sample in members}
-        if missing:
-            raise ValueError(f"the {part} part holds no film of {', '.join(sorted(missing))}: too few groups")
-    return {part: load(members, labels, film, part) for part, members in chosen.items()}
+    divided = divide(samples, split)
+    for part, members in divided.items():
+        _check_classes(part, labels, {sample.label for sample in members})
+    parts = {part: load(members, labels, film, part, skip_broken=skip_broken) for part, members in divided.items()}
+    for part, films in parts.items():
+        _check_classes(part, labels, {labels[index] for index in films.classes})
+    return parts
+
+
+def _check_classes(part: Part, labels: tuple[str, ...], present: set[str]) -> None:
+    """Without this, a class could be tested that was never trained, or trained and never tested."""
+    if missing := set(labels) - present:
+        raise ValueError(f"the {part} part holds no film of {', '.join(sorted(missing))}: too few groups")
 
 
 # --- for the training loop -------------------------------------------------------------------------
 
 
 class TrainingSet(Dataset[tuple[Tensor, int]]):
-    """Augmented pictures, (S, S) float32 0..255, and their class index."""
+    """One epoch: films in the order in which they are shown, augmented; (S, S) float32 0..255, and class index.
 
-    def __init__(self, films: Films, augment: Callable[[Tensor], Tensor]) -> None:
-        self.films = films
-        self.augment = augment
+    Each showing has a random stream of its own, told by `seed` and its place: it looks the same whichever
+    worker process makes it, and whatever else draws random numbers.
+    """
+
+    def __init__(self, films: Films, augment: Callable[[Tensor], Tensor], order: Sequence[int], seed: int = 0) -> None:
+        self.films, self.augment, self.order, self.seed = films, augment, order, seed
 
     def __len__(self) -> int:
-        return len(self.films)
+        return len(self.order)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.augment(torch.from_numpy(self.films.pictures[index])), int(self.films.classes[index])
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        film = self.order[place]
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed * 1_000_003 + place)  # the CPU's alone
+            return self.augment(torch.from_numpy(self.films.pictures[film])), int(self.films.classes[film])
 
 
 def class_weights(films: Films) -> Tensor:

@@ -6,9 +6,11 @@ import dataclasses
 import sys
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import tomli_w
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,15 +28,24 @@ class FilmSettings:
     stretch: tuple[float, float] = (0.5, 99.5)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    centre: float = 1.0
+    """Share of each side that a crop around the centre keeps, before the shrinking to `size`."""
 
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Shares of groups. The rule is a hash of salt and group: see `training.data.part_of`."""
+    """Shares of groups, or films of each class. The rule is a hash of salt and group: see `training.data.parts_of`."""
 
     salt: str = "cxr-split-1"
     test: float = 0.2
     validation: float = 0.1
+    test_per_class: int = 0
+    """Films of each class in the test part, instead of the share; 0: the share counts."""
+    validation_per_class: int = 0
+    most_per_class: int = 0
+    """Films of each class that a part keeps at most; 0: all."""
+    duplicates: Literal["refuse", "drop", "allow"] = "refuse"
+    """Nearly the same picture in two parts: end the run, leave out the film that is not tested, or count only."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +101,15 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class StopSettings:
-    """Keep the epoch with the best validation figure; stop after `patience` epochs without a better one."""
+    """Keep the epoch best on validation films, or the last; stop after `patience` epochs without a better one."""
 
-    metric: Literal["loss", "macro_f1"] = "loss"
+    metric: Literal["loss", "macro_f1", "last"] = "loss"
     patience: int = 0
     """0: never stop early."""
+    first_epoch: int = 1
+    """Epochs before this one are not kept."""
+    training_accuracy: float = 0.0
+    """Stop after the epoch in which the augmented training films were told right this often; 0: never."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +129,19 @@ class TrainingRecipe:
     name: str
     architecture: str
     weights: str = "imagenet"
-    """`imagenet`, `none`, or the path of a checkpoint of this project."""
+    """`imagenet`, `none`, the path of a checkpoint of this project, or several joined by " + ": their mean."""
+    hidden: tuple[int, ...] = ()
+    """Widths of fully connected layers with ReLU between the pooled features and the logits."""
+    classes: tuple[str, ...] = ()
+    """Class folders to use; empty: all."""
     version: str = "1.0"
     seed: int = 1
     balance: Literal["none", "sampler", "loss"] = "sampler"
     """Draw rare classes more often, weigh their loss more, or neither."""
     report_share: float = 0.95
     """Share of validation films whose confidence lies above the abstain threshold."""
+    overrides: tuple[str, ...] = ()
+    """What the command line changed, written by it: such a run is not the recipe as it stands in its file."""
     film: FilmSettings = FilmSettings()
     split: SplitSettings = SplitSettings()
     augment: AugmentSettings = AugmentSettings()
@@ -128,6 +149,15 @@ class TrainingRecipe:
     schedule: ScheduleSettings = ScheduleSettings()
     stop: StopSettings = StopSettings()
     distil: DistilSettings = DistilSettings()
+
+    @property
+    def quick(self) -> bool:
+        """Whether `--quick` cut it down: its figures say nothing about the recipe."""
+        return QUICK in self.overrides
+
+
+QUICK = "quick"
+"""Among a recipe's `overrides`."""
 
 
 def find(name_or_path: str) -> Path:
@@ -144,10 +174,46 @@ def find(name_or_path: str) -> Path:
 
 
 def parse(text: str) -> TrainingRecipe:
-    """Raises ValueError for an unknown key, a missing one or a value of the wrong kind or range, naming it."""
-    recipe: TrainingRecipe = _build(TrainingRecipe, tomllib.loads(text), "")
-    _check(recipe)
+    """A recipe from TOML; `base` names a recipe of this project of which it states the differences.
+
+    Raises:
+        ValueError: an unknown key, a missing one or a value of the wrong kind or range, named.
+        FileNotFoundError: no recipe is called as `base` says.
+    """
+    return from_values(_on_base(tomllib.loads(text)))
+
+
+def from_values(values: dict[str, Any]) -> TrainingRecipe:
+    """A recipe from what `dataclasses.asdict` made of one, by this version or an older one with fewer keys.
+
+    Raises:
+        ValueError: as `parse`.
+    """
+    recipe: TrainingRecipe = _build(TrainingRecipe, values, "")
+    check(recipe)
     return recipe
+
+
+def to_toml(recipe: TrainingRecipe) -> str:
+    """Every key of the recipe, as TOML that `parse` reads: what was trained where no file says all of it."""
+    return tomli_w.dumps(asdict(recipe))
+
+
+def stands_alone(text: str, recipe: TrainingRecipe) -> str:
+    """The recipe's own text where that says everything, else all its keys written out."""
+    return text if not recipe.overrides and "base" not in tomllib.loads(text) else to_toml(recipe)
+
+
+def _on_base(values: dict[str, Any]) -> dict[str, Any]:
+    if "base" not in values:
+        return values
+    own = {key: value for key, value in values.items() if key != "base"}
+    base = _on_base(tomllib.loads(find(values["base"]).read_text()))
+    sections = {key: {**base[key], **value} for key, value in own.items() if isinstance(base.get(key), dict)}
+    return {**base, **own, **sections}
+
+
+# --- from values to dataclasses --------------------------------------------------------------------
 
 
 def _build(cls: type, values: dict[str, Any], where: str) -> Any:
@@ -167,8 +233,12 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     origin = typing.get_origin(hint)
     if origin is Literal and value in typing.get_args(hint):
         return value
-    if origin is tuple and isinstance(value, list) and len(value) == len(typing.get_args(hint)):
-        return tuple(_convert(float, number, key) for number in value)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = typing.get_args(hint)
+        if kinds[-1] is Ellipsis:
+            return tuple(_convert(kinds[0], entry, key) for entry in value)
+        if len(value) == len(kinds):
+            return tuple(_convert(float, number, key) for number in value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if not isinstance(hint, types.GenericAlias) and isinstance(hint, type) and type(value) is hint:
@@ -177,21 +247,29 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     raise ValueError(f"{key} = {value!r} is not what the recipe needs there ({wanted})")
 
 
-def _check(recipe: TrainingRecipe) -> None:
-    """Values of the right kind that no training can work with; the rest is the author's choice."""
-    split, optimise, film = recipe.split, recipe.optimise, recipe.film
+def check(recipe: TrainingRecipe) -> None:
+    """Raises ValueError for values that no training can work with; the rest is the author's choice."""
+    split, optimise, film, stop = recipe.split, recipe.optimise, recipe.film, recipe.stop
     refused = {
         "split.test": split.test <= 0,
         "split.validation": split.validation <= 0,
         "split.test + split.validation": split.test + split.validation >= 1,
+        "split.test_per_class": split.test_per_class < 0,
+        "split.validation_per_class": split.validation_per_class < 0,
+        "split.most_per_class": split.most_per_class < 0,
         "optimise.batch": optimise.batch < 1,
         "optimise.epochs": optimise.epochs < 1,
         "optimise.learning_rate": optimise.learning_rate <= 0,
         "optimise.ema": not 0 <= optimise.ema < 1,
         "schedule.every": recipe.schedule.every < 1,
+        "stop.first_epoch": not 1 <= stop.first_epoch <= optimise.epochs,
+        "stop.training_accuracy": not 0 <= stop.training_accuracy <= 1,
         "film.size": film.size < 32,
         "film.stretch": not 0 <= film.stretch[0] < film.stretch[1] <= 100,
+        "film.centre": not 0 < film.centre <= 1,
         "film.std": min(film.std) <= 0,
+        "hidden": any(width < 1 for width in recipe.hidden),
+        "classes": len(recipe.classes) == 1 or len(set(recipe.classes)) < len(recipe.classes),
         "report_share": not 0 < recipe.report_share <= 1,
     }
     for key, wrong in refused.items():

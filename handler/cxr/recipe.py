@@ -41,6 +41,8 @@ class Recipe:
     """Side of the square network input, pixels."""
     stretch: tuple[float, float] = (0.5, 99.5)
     """Percentiles of the film that become black and white."""
+    centre: float = 1.0
+    """Share of each side that a crop around the centre keeps; 1 keeps the whole film."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     """Per-channel normalisation of the 0..1 picture; the defaults are ImageNet's (torchvision)."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cxr import network
+from cxr.attribution import grad_cam
 from cxr.network import LoadedNetwork, Network, Novelty
 from cxr.recipe import Recipe
 from tests.handler.films import RG1_PNG, chest, picture, tensor_of
@@ -40,6 +41,30 @@ def test_a_saved_network_answers_as_it_did(architecture: str, optimise: bool, tm
         torch.testing.assert_close(loaded.whole(x), built(x), rtol=1e-4, atol=1e-5)
     assert loaded.recipe == RECIPE
     assert loaded.sha256 == hashlib.sha256((tmp_path / "m.pt").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("architecture", network.ARCHITECTURES)
+def test_hidden_layers_lie_between_the_pooled_features_and_the_logits(architecture: str) -> None:
+    built = network.build(architecture, 3, hidden=(16, 8)).eval()
+    layers = [layer for layer in built.head if isinstance(layer, torch.nn.Linear)]
+    assert [layer.out_features for layer in layers] == [16, 8, 3]
+    assert sum(isinstance(layer, torch.nn.ReLU) for layer in built.head) == 2
+    with torch.no_grad():
+        assert built(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_hidden_layers_are_saved_and_explained(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    built = network.build("resnet18", 3, hidden=(16,)).eval()
+    network.save(network.to_torchscript(built, 96), tmp_path / "m.pt", RECIPE)
+    loaded = network.load(tmp_path / "m.pt")
+    x = torch.randn(1, 3, 96, 96)
+    feature_map = built.features(x).detach().requires_grad_()
+    gradient = torch.autograd.grad(built.head(feature_map)[0, 1], feature_map)[0]
+    expected = (gradient.mean((2, 3), keepdim=True) * feature_map).sum(1)[0].relu()  # Grad-CAM by its definition
+    cam = grad_cam(loaded.head, loaded.features(x), 1)
+    torch.testing.assert_close(cam, expected.detach(), rtol=1e-3, atol=1e-6)
+    assert cam.max() > 0
 
 
 def test_documents_travel_inside_the_file(tmp_path: Path) -> None:

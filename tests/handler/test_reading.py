@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,41 @@ def test_the_tensor_is_normalised_by_the_recipe() -> None:
     recipe = Recipe("t", "resnet18", "1", ("a",), size=2, mean=(0.1, 0.2, 0.3), std=(0.5, 1, 2))
     tensor = reading.to_tensor(np.full((2, 2), 255, np.uint8), recipe)
     np.testing.assert_allclose(tensor[:, 0, 0], [0.9 / 0.5, 0.8, 0.35], rtol=1e-6)
+
+
+def test_without_a_crop_the_picture_stays_itself() -> None:
+    shown = stretch(film_of(picture(chest(bits=12))), (0.5, 99.5))
+    assert reading.crop(shown, 1.0).shape == shown.shape
+    assert np.array_equal(reading.crop(shown, 1.0), shown)
+
+
+@pytest.mark.parametrize(
+    ("shape", "centre", "kept", "corner"),
+    [
+        ((255, 255), 224 / 255, (224, 224), (15, 15)),
+        ((100, 60), 0.5, (50, 30), (25, 15)),
+        ((1, 9), 0.1, (1, 1), (0, 4)),
+    ],
+)
+def test_a_crop_keeps_the_middle(
+    shape: tuple[int, int], centre: float, kept: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    numbered = (np.arange(shape[0] * shape[1]) % 251).astype(np.uint8).reshape(shape)
+    cropped = reading.crop(numbered, centre)
+    top, left = corner
+    assert cropped.shape == kept
+    assert np.array_equal(cropped, numbered[top : top + kept[0], left : left + kept[1]])
+
+
+def test_serving_sees_and_shows_the_crop(loaded: LoadedNetwork) -> None:
+    """The tensor is that of the film cut by hand, and the overlay is drawn on what the network saw."""
+    closer = replace(loaded, recipe=replace(loaded.recipe, centre=0.5))
+    data = picture(chest(256, 128, bits=8))
+    (row,) = Reader(closer).read([Request(data, explain=Explain())])
+    by_hand = stretch(film_of(data), loaded.recipe.stretch)[64:192, 32:96]
+    assert row.tensor is not None and row.picture is not None
+    assert row.tensor.equal(reading.to_tensor(by_hand, loaded.recipe))
+    assert np.array_equal(row.picture, by_hand)
 
 
 def test_shrinking_is_antialiased() -> None:
@@ -485,7 +521,7 @@ def test_more_films_than_a_batch_holds_are_answered_in_order(loaded: LoadedNetwo
 # --- isolation -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", ["decode", "inspect_pixels", "stretch", "to_tensor", "explain", "respond"])
+@pytest.mark.parametrize("step", ["decode", "inspect_pixels", "stretch", "crop", "to_tensor", "explain", "respond"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_unexpected_exception_stays_in_its_row(
     step: str, threads: int, loaded: LoadedNetwork, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

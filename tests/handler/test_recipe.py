@@ -25,6 +25,13 @@ def test_an_unknown_key_is_an_error(change: dict[str, object]) -> None:
         Recipe.from_json(json.dumps(json.loads(RECIPE.to_json()) | change))
 
 
+def test_a_recipe_written_before_the_crop_existed_keeps_the_whole_film() -> None:
+    values = json.loads(RECIPE.to_json())
+    del values["centre"]
+    assert Recipe.from_json(json.dumps(values)) == RECIPE
+    assert RECIPE.centre == 1.0
+
+
 @pytest.mark.parametrize("key", ["name", "architecture", "version", "labels"])
 def test_a_missing_key_is_an_error(key: str) -> None:
     values = json.loads(RECIPE.to_json())

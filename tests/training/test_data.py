@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +12,23 @@ import pytest
 import torch
 
 from tests.training.conftest import LABELS, film, random_films, shared, write_film, write_manifest
+from training.augment import Augment
 from training.data import (
     Films,
     Part,
+    Sample,
     TrainingSet,
     UnreadableFilm,
     class_weights,
+    divide,
     load,
     load_parts,
     part_of,
+    parts_of,
+    picture,
     scan,
 )
-from training.recipe import FilmSettings, SplitSettings
+from training.recipe import AugmentSettings, FilmSettings, SplitSettings
 
 SPLIT = SplitSettings()
 SMALL = FilmSettings(size=64)
@@ -51,7 +59,6 @@ def test_what_is_no_film_is_left_out(tmp_path: Path) -> None:
     write_film(tmp_path / "A" / "._film.png", film(0, 1))
     write_film(tmp_path / ".ipynb_checkpoints" / "film.png", film(0, 1))
     (tmp_path / "A" / "notes.txt").touch()
-    (tmp_path / "empty").mkdir()
     assert names(tmp_path) == [("A", "A/film.PNG")]
 
 
@@ -60,6 +67,29 @@ def test_a_folder_without_films_says_what_was_expected(tmp_path: Path, folder: s
     (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     with pytest.raises(FileNotFoundError, match=r"no films under .*<class>/\*\.png or <class>/images/\*\.png"):
         scan(tmp_path)
+
+
+def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
+    write_film(tmp_path / "A" / "1.png", film(0, 1))
+    (tmp_path / "COVID" / "images").mkdir(parents=True)
+    with pytest.raises(ValueError, match="no film in .*/COVID: fill the folder, remove it, or name the others"):
+        scan(tmp_path)
+    assert [sample.label for sample in scan(tmp_path, ["A"])] == ["A"]
+
+
+def test_only_the_classes_asked_for_are_read(film_folder: Path) -> None:
+    samples = scan(film_folder, ("Right", "Hilum"))
+    assert {sample.label for sample in samples} == {"Hilum", "Right"}
+    parts = load_parts(film_folder, SPLIT, SMALL, classes=("Right", "Hilum"))
+    assert all(films.labels == ("Hilum", "Right") for films in parts.values())
+    everything = load_parts(film_folder, SPLIT, SMALL)
+    for part, films in parts.items():
+        assert set(films.paths) == {path for path in everything[part].paths if path.parent.name != "Left"}
+
+
+def test_a_class_that_is_not_there_is_named_with_those_there_are(film_folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no class 'Middle' under .*; there are: Hilum, Left, Right"):
+        scan(film_folder, ("Left", "Middle"))
 
 
 # --- groups ----------------------------------------------------------------------------------------
@@ -152,6 +182,84 @@ def test_the_shared_films_are_split_as_they_were_before_the_first_training() -> 
     }
 
 
+# --- the split by films of each class --------------------------------------------------------------
+
+
+def samples_of(groups: dict[str, str]) -> list[Sample]:
+    """From {group: "AAB"}: a film of each letter's class."""
+    return [
+        Sample(Path(f"{label}/{group}-{number}.png"), label, group)
+        for group, labels in groups.items()
+        for number, label in enumerate(labels)
+    ]
+
+
+def counts_in(samples: list[Sample], split: SplitSettings) -> dict[Part, Counter[str]]:
+    parts = parts_of(samples, split)
+    counts: dict[Part, Counter[str]] = {"train": Counter(), "validation": Counter(), "test": Counter()}
+    for sample in samples:
+        counts[parts[sample.group]][sample.label] += 1
+    return counts
+
+
+SINGLES = samples_of({f"{label}{number}": label for label in "ABC" for number in range(40)})
+COUNTED = SplitSettings(test_per_class=7, validation_per_class=5)
+
+
+def test_a_counted_split_has_the_films_asked_for() -> None:
+    counts = counts_in(SINGLES, COUNTED)
+    assert counts["test"] == dict.fromkeys("ABC", 7)
+    assert counts["validation"] == dict.fromkeys("ABC", 5)
+    assert counts["train"] == dict.fromkeys("ABC", 28)
+
+
+def test_a_counted_split_takes_the_groups_of_a_class_in_the_order_of_their_hash() -> None:
+    def key(group: str) -> bytes:
+        return hashlib.sha256(f"cxr-split-1:{group}".encode()).digest()
+
+    order = sorted((f"B{number}" for number in range(40)), key=key)
+    parts = parts_of(SINGLES, COUNTED)
+    assert [parts[group] for group in order] == ["test"] * 7 + ["validation"] * 5 + ["train"] * 28
+
+
+def test_a_counted_split_does_not_depend_on_the_order_of_the_films() -> None:
+    assert parts_of(SINGLES[::-1], COUNTED) == parts_of(SINGLES, COUNTED)
+
+
+def test_a_counted_split_keeps_groups_whole_whatever_their_films() -> None:
+    mixed = samples_of({f"p{number}": ("A", "AB", "BBB", "CAB", "CC")[number % 5] for number in range(60)})
+    counts = counts_in(mixed, COUNTED)
+    for part, wanted in (("test", 7), ("validation", 5)):
+        # each class's walk may overshoot by a group (3 films), and another class's groups bring films along
+        assert all(counts[part][label] >= wanted for label in "ABC")
+        assert sum(counts[part].values()) < sum(Counter(sample.label for sample in mixed).values()) / 2
+    assert sum(sum(count.values()) for count in counts.values()) == len(mixed)
+
+
+def test_a_share_of_validation_beside_a_counted_test_part_is_a_share_of_groups() -> None:
+    many = samples_of({f"{label}{number}": label for label in "AB" for number in range(1000)})
+    counts = counts_in(many, SplitSettings(test_per_class=30, validation=0.1))
+    assert counts["test"] == dict.fromkeys("AB", 30)
+    assert sum(counts["validation"].values()) == pytest.approx(200, abs=45)
+
+
+def test_a_counted_test_part_leaves_the_validation_share_where_it_is() -> None:
+    thirty, ten = (parts_of(SINGLES, SplitSettings(test_per_class=count)) for count in (12, 4))
+    validation = {group for group, part in ten.items() if part == "validation"}
+    assert validation and all(thirty[group] == "validation" for group in validation)
+
+
+def test_shares_stay_the_rule_where_nothing_is_counted() -> None:
+    assert parts_of(SINGLES, SPLIT) == {sample.group: part_of(sample.group, SPLIT) for sample in SINGLES}
+
+
+def test_a_limit_keeps_films_of_each_class_in_the_part_they_had() -> None:
+    whole, few = divide(SINGLES, COUNTED), divide(SINGLES, replace(COUNTED, most_per_class=6))
+    for part, members in few.items():
+        assert Counter(sample.label for sample in members) == dict.fromkeys("ABC", 5 if part == "validation" else 6)
+        assert [sample for sample in whole[part] if sample in members] == members
+
+
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_a_class_missing_from_a_part_is_named(tmp_path: Path, part: Part) -> None:
     by_part: dict[Part, list[str]] = {"train": [], "validation": [], "test": []}
@@ -200,6 +308,40 @@ def test_an_unreadable_film_is_named(film_folder: Path, tmp_path: Path, content:
         load(scan(tmp_path), ("A",), SMALL, "broken")
 
 
+def broken_among(film_folder: Path, tmp_path: Path, *names: str) -> Path:
+    """The folder of films with some of them broken."""
+    root = Path(shutil.copytree(film_folder, tmp_path / "broken"))
+    for name in names:
+        (root / name).write_bytes(b"<html>")
+    return root
+
+
+def test_broken_films_can_be_left_out_and_are_named(film_folder: Path, tmp_path: Path) -> None:
+    root = broken_among(film_folder, tmp_path, "Left/05.png", "Right/07.png")
+    with pytest.raises(UnreadableFilm):
+        load_parts(root, SPLIT, SMALL)
+    parts = load_parts(root, SPLIT, SMALL, skip_broken=True)
+    told = sorted(reason for films in parts.values() for reason in films.broken)
+    assert [reason.split(": ")[0] for reason in told] == ["Left/05.png", "Right/07.png"]
+    assert not any(str(tmp_path) in reason for reason in told)
+    whole = load_parts(film_folder, SPLIT, SMALL)
+    for part, films in parts.items():
+        names = {films.name(index) for index in range(len(films))}
+        assert names == {whole[part].name(index) for index in range(len(whole[part]))} - {"Left/05.png", "Right/07.png"}
+
+
+def test_a_class_whose_films_are_all_broken_is_named(film_folder: Path, tmp_path: Path) -> None:
+    root = broken_among(film_folder, tmp_path, *(f"Left/{number:02}.png" for number in range(32)))
+    with pytest.raises(ValueError, match="the train part holds no film of Left"):
+        load_parts(root, SPLIT, SMALL, skip_broken=True)
+
+
+def test_a_film_is_cropped_around_its_centre_before_it_is_shrunk(film_folder: Path) -> None:
+    path = film_folder / "Left" / "00.png"
+    whole = picture(path, FilmSettings(size=64))
+    assert np.array_equal(picture(path, FilmSettings(size=32, centre=0.5)), whole[16:48, 16:48])
+
+
 def test_a_selection_keeps_films_and_their_facts_together(parts: dict[Part, Films]) -> None:
     films = parts["train"]
     chosen = films.select(np.array([5, 0]))
@@ -226,8 +368,17 @@ def test_class_weights_make_every_class_weigh_the_same() -> None:
 
 def test_the_training_set_augments_and_keeps_the_class() -> None:
     films = random_films((2, 2))
-    pictures = TrainingSet(films, lambda picture: picture.to(torch.float32) / 2)
-    picture, label = pictures[3]
-    assert torch.equal(picture, torch.from_numpy(films.pictures[3]).float() / 2)
+    pictures = TrainingSet(films, lambda picture: picture.to(torch.float32) / 2, [3, 0, 1])
+    shown, label = pictures[0]
+    assert torch.equal(shown, torch.from_numpy(films.pictures[3]).float() / 2)
     assert label == 1
-    assert len(pictures) == 4
+    assert len(pictures) == 3
+
+
+def test_every_showing_of_a_film_is_changed_anew() -> None:
+    augment = Augment(AugmentSettings(noise=0.1))
+    shown = TrainingSet(random_films((2, 2)), augment, [1, 1], seed=3)
+    assert not torch.equal(shown[0][0], shown[1][0])
+    assert torch.equal(shown[1][0], shown[1][0])
+    other = TrainingSet(random_films((2, 2)), augment, [1, 1], seed=4)
+    assert not torch.equal(shown[0][0], other[0][0])

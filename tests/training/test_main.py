@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from cxr import network
 from tests.training.conftest import LABELS, ROOT, TINY, film, train, write_film
 from training.__main__ import main
+from training.data import part_of
+from training.recipe import parse
 
 
 @pytest.fixture
@@ -80,6 +84,61 @@ def test_a_recipe_that_cannot_be_trained_is_one_sentence(
     recipe.write_text(TINY.replace(*change))
     assert train(film_folder, recipe, finished) == 1
     assert said in error_of(capsys)
+
+
+def test_a_quick_run_is_marked_everywhere(
+    film_folder: Path,
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "--data", str(film_folder), "--recipe", str(recipe_file)]
+    assert main([*arguments, "--quick", "--epochs", "1", "--workers", "1"]) == 0
+    folder = tmp_path / "runs" / "tiny-quick"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["quick"], metrics["recipe"], metrics["epochs"]) == (True, "tiny-quick", 1)
+    assert metrics["overrides"] == ["quick", "epochs 2 -> 1"]
+    kept = parse((folder / "recipe.toml").read_text())
+    assert kept.quick and kept.optimise.epochs == 1
+    assert "recipe=tiny-quick" in network.load(folder / "model.pt").recipe.trained_with
+    assert "as published: quick; epochs 2 -> 1" in capsys.readouterr().out
+
+
+def near_duplicate(film_folder: Path, root: Path) -> Path:
+    """The films with one of the test part put into the training part too, under another patient's name."""
+    shutil.copytree(film_folder, root)
+    split = parse(TINY).split
+    groups = {part_of(f"Left-patient-{number}", split): number for number in range(16)}
+    test, train = root / "Left" / f"{2 * groups['test']:02}.png", root / "Left" / f"{2 * groups['train']:02}.png"
+    shutil.copy(test, train)
+    return root
+
+
+def test_near_duplicates_end_the_run_or_are_counted(
+    film_folder: Path, recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = near_duplicate(film_folder, tmp_path / "data")
+    assert train(data, recipe_file, tmp_path / "run") == 1
+    assert "1 pairs of films in different parts are nearly the same picture: train Left/" in error_of(capsys)
+    arguments = ["train", "--data", str(data), "--recipe", str(recipe_file), "--run", str(tmp_path / "run")]
+    assert main([*arguments, "--duplicates", "drop", "--epochs", "1"]) == 0
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())["near_duplicates"]
+    assert (found["rule"], found["pairs"], found["dropped"]) == ("drop", 1, 1)
+    assert "1 pairs, 1 films left out" in capsys.readouterr().out
+
+
+def test_broken_films_are_skipped_with_a_count_where_asked_for(
+    film_folder: Path, recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(film_folder, tmp_path / "data"))
+    (data / "Left" / "05.png").write_bytes(b"<html>")
+    arguments = ["train", "--data", str(data), "--recipe", str(recipe_file), "--run", str(tmp_path / "run")]
+    assert main([*arguments, "--skip-broken", "--epochs", "1"]) == 0
+    (told,) = json.loads((tmp_path / "run" / "metrics.json").read_text())["broken"]
+    assert told.startswith("Left/05.png: ")
+    assert "left out, unreadable: 1 films" in capsys.readouterr().out
 
 
 def test_an_unknown_recipe_lists_those_there_are(

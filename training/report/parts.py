@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 from cxr import reading
 from cxr.film import Limits
 from training.data import MANIFEST, Films, Part, load, load_parts, scan
+from training.duplicates import resolve
 from training.recipe import TrainingRecipe
 
 
 def parts_of(data: Path, recipe: TrainingRecipe) -> dict[Part, Films]:
-    """The three parts, split as they were for the training."""
-    return load_parts(data, recipe.split, recipe.film)
+    """The three parts, split as they were for the training.
+
+    Films that are nearly one of another part are left out where the recipe does not allow them: a report says
+    what there is, where a training would refuse to begin.
+    """
+    parts = load_parts(data, recipe.split, recipe.film, classes=recipe.classes)
+    kept, _ = resolve(parts, "allow" if recipe.split.duplicates == "allow" else "drop")
+    return kept
 
 
 def films_of(folder: Path, recipe: TrainingRecipe, labels: tuple[str, ...]) -> Films:

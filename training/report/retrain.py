@@ -25,7 +25,8 @@ def retrain(folder: Path, data: Path, variant: str) -> dict[str, Any]:
     target = folder / AUDIT / variant
     copies = target / "films"
     _write_copies(run.network.recipe, parts.parts_of(data, run.recipe), copies, variant)
-    recipe = dataclasses.replace(run.recipe, name=f"{run.recipe.name}-{variant}")
+    split = dataclasses.replace(run.recipe.split, duplicates="allow")  # what is black is alike
+    recipe = dataclasses.replace(run.recipe, name=f"{run.recipe.name}-{variant}", split=split)
     return train_recipe(recipe, (folder / "recipe.toml").read_text(), copies, target)
 
 
