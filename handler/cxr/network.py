@@ -36,7 +36,8 @@ class Novelty(nn.Module):
 
     Mahalanobis distance to the nearest class mean with one covariance for all classes (Lee et al. 2018,
     arXiv:1807.03888) of the direction of the features' square roots: a film's contrast changes their length,
-    what it shows their direction; the root keeps a few large channels from deciding alone. Kept as distance = |whitened(z) - whitened(mean_c)|. Until `fit` it is 0.
+    what it shows their direction; the root keeps a few large channels from deciding alone. Kept as
+    distance = |whitened(z) - whitened(mean_c)|. Until `fit` it is 0.
     """
 
     if TYPE_CHECKING:  # torch.jit.script reads annotations and cannot resolve these

@@ -28,6 +28,24 @@ def test_a_checkpoint_gives_its_weights(vary: Vary, tmp_path: Path) -> None:
     assert same(weights_of(new_network(vary(weights=str(tmp_path / BEST)), 3)), weights_of(source))
 
 
+def test_checkpoints_joined_by_a_plus_give_their_mean(vary: Vary, tmp_path: Path) -> None:
+    sources = [build("resnet18", 3) for _ in range(2)]
+    for index, source in enumerate(sources):
+        source.features[1].num_batches_tracked += index
+        atomic_save({"network": source.state_dict()}, tmp_path / f"{index}.pt")
+    network = new_network(vary(architecture="resnet18", weights=f"{tmp_path / '0.pt'} + {tmp_path / '1.pt'}"), 3)
+    expected = (sources[0].head[-1].weight + sources[1].head[-1].weight) / 2
+    torch.testing.assert_close(network.head[-1].weight, expected)
+    assert network.features[1].num_batches_tracked == sources[0].features[1].num_batches_tracked
+
+
+def test_networks_of_different_heads_have_no_mean(vary: Vary, tmp_path: Path) -> None:
+    for classes in (2, 3):
+        atomic_save({"network": build("squeezenet1_1", classes).state_dict()}, tmp_path / f"{classes}.pt")
+    with pytest.raises(WeightsUnavailable, match="have no mean"):
+        new_network(vary(weights=f"{tmp_path / '2.pt'} + {tmp_path / '3.pt'}"), 3)
+
+
 def test_a_checkpoint_of_other_classes_gives_its_features(
     vary: Vary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,15 +73,19 @@ def test_a_checkpoint_of_other_hidden_layers_gives_its_features(
     [
         (None, "no checkpoint at"),
         (b"no checkpoint at all", "is no checkpoint of this project"),
+        (b"", "is no checkpoint of this project"),
+        (["a list"], "is no checkpoint of this project"),
         ("resnet18", "holds the weights of another architecture"),
     ],
 )
 def test_weights_that_do_not_fit_are_one_sentence(
-    vary: Vary, tmp_path: Path, content: bytes | str | None, why: str
+    vary: Vary, tmp_path: Path, content: bytes | str | list[str] | None, why: str
 ) -> None:
     path = tmp_path / "weights.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)
+    elif isinstance(content, list):
+        atomic_save(content, path)
     elif content is not None:
         atomic_save({"network": build(content, 3).state_dict()}, path)
     with pytest.raises(WeightsUnavailable, match=why) as caught:
