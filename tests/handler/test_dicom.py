@@ -132,7 +132,15 @@ def test_bits_may_lie_anywhere_in_the_word(stored: int, high: int) -> None:
 
 @pytest.mark.parametrize(
     "encoding",
-    ["big endian", "RLE", "JPEG lossless SV1", "JPEG lossless SV6", "JPEG lossless by libjpeg-turbo", "JPEG-LS", "JPEG 2000"],
+    [
+        "big endian",
+        "RLE",
+        "JPEG lossless SV1",
+        "JPEG lossless SV6",
+        "JPEG lossless by libjpeg-turbo",
+        "JPEG-LS",
+        "JPEG 2000",
+    ],
 )
 @pytest.mark.parametrize(("stored", "high"), [(12, 15), (12, 13)])
 @pytest.mark.parametrize("signed", [0, 1])
