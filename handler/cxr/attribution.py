@@ -155,11 +155,13 @@ FAST_METHODS = (DEFAULT,)
 
 
 def warm_up(network: LoadedNetwork) -> None:
-    """One pass forward and back at each batch of the slow methods, whose network is not the one of predictions."""
+    """One pass forward and back, at the batch of the slow methods: their network is not the one of predictions.
+
+    No more of them: the worker is the least important one and has to be ready on a busy machine too.
+    """
     side = network.recipe.size
-    for inputs in (INNER_BATCH, SHAP_SAMPLES):
-        x = torch.zeros(inputs, 3, side, side, device=network.device, requires_grad=True)
-        torch.autograd.grad(network.whole(x).sum(), x)
+    x = torch.zeros(INNER_BATCH, 3, side, side, device=network.device, requires_grad=True)
+    torch.autograd.grad(network.whole(x).sum(), x)
 
 
 def attribute(method: str, network: LoadedNetwork, tensor: Tensor, feature_map: Tensor, target: int) -> Attribution:
