@@ -37,7 +37,7 @@ class Attribution:
         method: grad_cam, integrated_gradients, gradient_shap or occlusion.
         target: the class explained.
         heat_map: rows of columns, each 0..1, at feature resolution.
-        overlay_png: the film under its heat map, longest side at most 1024 px; None if it was not asked for.
+        overlay_png: the film under its heat map, a legend below, longest side 1024 px; None if it was not asked for.
         completeness: for integrated gradients, how well the attributions add up to the logit's difference;
             `complete` says whether to 1 % or 0.01.
     """

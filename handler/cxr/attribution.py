@@ -6,6 +6,8 @@ Captum's hooks are refused by ScriptModules; they are put on an eager module aro
 from __future__ import annotations
 
 import io
+import math
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,14 +25,16 @@ from cxr.network import LoadedNetwork
 DEFAULT = "grad_cam"
 OVERLAY_SIDE = 1024
 """Longest side of an overlay, pixels: a response over TorchServe's max_response_size kills its worker."""
-MAP_SIDE = 56
-"""Input-resolution maps are reduced to this side for the JSON answer."""
+MAP_SIDE = 28
+"""Finer heat maps are reduced to this side: an answer without overlay stays under 10 KB."""
 INTEGRATION_STEPS = (64, 128, 256, 512, 1024)
 COMPLETENESS = 0.01
 """Integrated Gradients' error allowed, in logits or as a share of the logit difference."""
 INCOMPLETE = "incomplete attribution: its sum misses the logit difference by more than 1 %"
 OCCLUSION_WINDOW, OCCLUSION_STRIDE = 28, 14
 SHAP_SAMPLES = 16
+INNER_BATCH = 8
+"""Inputs in one pass of the methods that need many."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def integrated_gradients(network: nn.Module, x: Tensor, target: int) -> tuple[Te
         difference = float((network(x) - network(baseline))[0, target])
     for steps in INTEGRATION_STEPS:
         attributed = IntegratedGradients(network).attribute(
-            x, baseline, target=target, n_steps=steps, internal_batch_size=8
+            x, baseline, target=target, n_steps=steps, internal_batch_size=INNER_BATCH
         )
         total = float(attributed.sum())
         complete = abs(total - difference) <= max(COMPLETENESS, COMPLETENESS * abs(difference))
@@ -135,7 +139,7 @@ def occlusion(network: nn.Module, x: Tensor, target: int) -> tuple[Tensor, dict[
     window, stride = (3, OCCLUSION_WINDOW, OCCLUSION_WINDOW), (3, OCCLUSION_STRIDE, OCCLUSION_STRIDE)
     with torch.no_grad():
         attributed = Occlusion(network).attribute(
-            x, window, strides=stride, baselines=_black(x), target=target, perturbations_per_eval=8
+            x, window, strides=stride, baselines=_black(x), target=target, perturbations_per_eval=INNER_BATCH
         )
     return attributed, {"window": OCCLUSION_WINDOW, "stride": OCCLUSION_STRIDE}
 
@@ -150,6 +154,16 @@ METHODS = (DEFAULT, *INPUT_METHODS)
 FAST_METHODS = (DEFAULT,)
 
 
+def warm_up(network: LoadedNetwork) -> None:
+    """One pass forward and back, at the batch of the slow methods: their network is not the one of predictions.
+
+    No more of them: the worker is the least important one and has to be ready on a busy machine too.
+    """
+    side = network.recipe.size
+    x = torch.zeros(INNER_BATCH, 3, side, side, device=network.device, requires_grad=True)
+    torch.autograd.grad(network.whole(x).sum(), x)
+
+
 def attribute(method: str, network: LoadedNetwork, tensor: Tensor, feature_map: Tensor, target: int) -> Attribution:
     """Explain one row.
 
@@ -162,16 +176,18 @@ def attribute(method: str, network: LoadedNetwork, tensor: Tensor, feature_map: 
     if method == DEFAULT:
         return Attribution(_to_heat_map(grad_cam(network.head, feature_map, target)))
     attributed, details = INPUT_METHODS[method](network.whole, tensor.unsqueeze(0).to(network.device), target)
-    return Attribution(_to_heat_map(_reduced(attributed.detach())), details)
+    return Attribution(_to_heat_map(_summed(attributed.detach())), details)
 
 
-def _reduced(attributed: Tensor) -> Tensor:
-    """(1, 3, S, S) -> (MAP_SIDE, MAP_SIDE): what speaks for the class, summed over channels."""
-    positive = attributed.sum(dim=1, keepdim=True).clamp(min=0)
-    return nn.functional.adaptive_avg_pool2d(positive, MAP_SIDE)[0, 0]
+def _summed(attributed: Tensor) -> Tensor:
+    """(1, 3, S, S) -> (S, S): what speaks for the class, summed over channels."""
+    return attributed.sum(dim=1)[0].clamp(min=0)
 
 
 def _to_heat_map(evidence: Tensor) -> NDArray[np.float32]:
+    """(h, w) -> the same, or where it is finer (MAP_SIDE, MAP_SIDE), 0..1."""
+    rows, columns = (min(side, MAP_SIDE) for side in evidence.shape)
+    evidence = nn.functional.adaptive_avg_pool2d(evidence.unsqueeze(0), (rows, columns))[0]
     peak = evidence.max()
     scaled = evidence / peak if peak > 0 else torch.zeros_like(evidence)
     return scaled.cpu().numpy().astype(np.float32)
@@ -181,27 +197,28 @@ def _to_heat_map(evidence: Tensor) -> NDArray[np.float32]:
 
 
 WEAK, MIDDLE, STRONG = (0, 0, 90), (220, 30, 60), (255, 240, 80)
+WHITE, NOTICE_COLOUR = (255, 255, 255), (255, 220, 120)
 STRENGTH = 0.55
 """Opacity of the strongest evidence."""
 
 
 def overlay(picture: NDArray[np.uint8], heat_map: NDArray[np.float32], caption: str, notice: str) -> bytes:
-    """The heat map over the film, with a legend, as PNG bytes.
+    """The heat map over the film, and a legend below it, as PNG bytes.
 
     Args:
-        picture: (rows, columns) uint8, stretched. The overlay keeps its aspect ratio, longest side 1024.
+        picture: (rows, columns) uint8, stretched. It keeps its aspect ratio; longest side of the whole: 1024.
         heat_map: (h, w), 0..1, over the whole film.
         caption: what is shown: class, probability, method. notice: the line below it.
     """
-    scale = OVERLAY_SIDE / max(picture.shape)
-    width, height = (max(1, round(side * scale)) for side in picture.shape[::-1])
+    width, height, strip = _layout(picture.shape, caption, notice)
     film = Image.fromarray(picture).resize((width, height), reducing_gap=2.0)
     heat = Image.fromarray(np.rint(heat_map * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     mask = heat.point([round(level * STRENGTH) for level in range(256)])
-    mixed = Image.composite(_coloured(heat), film.convert("RGB"), mask)
-    _legend(mixed, caption, notice)
+    whole = Image.new("RGB", (max(width, strip.width), height + strip.height))
+    whole.paste(Image.composite(_coloured(heat), film.convert("RGB"), mask), ((whole.width - width) // 2, 0))
+    whole.paste(strip, (0, height))
     buffer = io.BytesIO()
-    mixed.save(buffer, "PNG", compress_level=3)
+    whole.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 
@@ -209,17 +226,46 @@ def _coloured(grey: Image.Image) -> Image.Image:
     return ImageOps.colorize(grey, black=WEAK, white=STRONG, mid=MIDDLE)
 
 
-def _legend(image: Image.Image, caption: str, notice: str) -> None:
-    """A strip at the lower edge: colour bar from 0 to 1, caption, notice. Left out where it has no room."""
-    strip, margin = 64, 12
-    if image.height < 3 * strip or image.width < 320:
-        return
-    draw = ImageDraw.Draw(image, "RGBA")
-    top = image.height - strip
-    draw.rectangle((0, top, image.width, image.height), fill=(0, 0, 0, 200))
-    ramp = Image.linear_gradient("L").rotate(90).resize((160, 16))
-    image.paste(_coloured(ramp), (margin, top + 10))
+# --- legend: below the film, so that it hides nothing of it -----------------------------------------
+
+
+LEGEND_WIDTH = 360
+"""Narrower films get black margins beside them."""
+MARGIN, LINE = 12, 26
+RAMP = (160, 16)
+
+
+def _layout(shape: tuple[int, ...], caption: str, notice: str) -> tuple[int, int, Image.Image]:
+    """Width and height of the film, and the legend: beside its colour bar, or below it where that has no room."""
+    for columns in ((MARGIN + RAMP[0] + 2 * MARGIN, 0), (MARGIN, 2 * LINE)):
+        strip = _legend(caption, notice, *columns)
+        scale = min(OVERLAY_SIDE / shape[1], max(1, OVERLAY_SIDE - strip.height) / shape[0])
+        width, height = max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+        if strip.width <= max(width, LEGEND_WIDTH):
+            break
+    return width, height, strip
+
+
+def _legend(caption: str, notice: str, left: int, top: int) -> Image.Image:
+    """Colour bar from 0 to 1, and the two texts from (`left`, `top`) on, wrapped where they are long."""
     font = ImageFont.load_default(16)
-    draw.text((margin, top + 34), "0  evidence  1", fill="white", font=font)
-    draw.text((190, top + 8), caption, fill="white", font=font)
-    draw.text((190, top + 34), notice, fill=(255, 220, 120), font=font)
+    room = (OVERLAY_SIDE if left > MARGIN else LEGEND_WIDTH) - left - MARGIN
+    lines = [(line, WHITE) for line in _wrapped(caption, font, room)]
+    lines += [(line, NOTICE_COLOUR) for line in _wrapped(notice, font, room)]
+    width = left + math.ceil(max(font.getlength(line) for line, _ in lines)) + MARGIN
+    strip = Image.new("RGB", (max(width, MARGIN + RAMP[0] + MARGIN), top + max(2, len(lines)) * LINE + MARGIN))
+    strip.paste(_coloured(Image.linear_gradient("L").rotate(90).resize(RAMP)), (MARGIN, MARGIN))
+    draw = ImageDraw.Draw(strip)
+    draw.text((MARGIN, MARGIN // 2 + LINE), "0  evidence  1", fill=WHITE, font=font)
+    for number, (line, colour) in enumerate(lines):
+        draw.text((left, MARGIN // 2 + top + number * LINE), line, fill=colour, font=font)
+    return strip
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """`text` in as few lines as fit `width` pixels."""
+    for characters in range(len(text), 1, -1):
+        lines = textwrap.wrap(text, characters)
+        if all(font.getlength(line) <= width for line in lines):
+            return lines
+    return [text]

@@ -27,7 +27,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
-from pydicom.filereader import dcmread, read_dataset
+from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_color_lut, convert_color_space
 from pydicom.pixels.utils import pixel_array
 from pydicom.tag import Tag
@@ -71,11 +71,18 @@ NATIVE = {
     uid.DeflatedExplicitVRLittleEndian,
 }  # fmt: skip
 END_OF_IMAGE = b"\xff\xd9"
+ITEM = b"\xfe\xff\x00\xe0"
+"""The tag (FFFE,E000) before the offset table and every fragment."""
 PIXELS = {Tag("PixelData"), Tag("FloatPixelData"), Tag("DoubleFloatPixelData")}
+PIXEL_VRS = {"OB", "OW", "OF", "OD", "UN", None}
+"""None: implicit."""
 SEQUENCES = {Tag("ModalityLUTSequence"), Tag("VOILUTSequence")}
 MAX_VALUE = 1 << 18
 """Bytes of one element that is no pixel data: a LUT of 65,536 entries of 16 bits has half of it."""
-MAX_SEQUENCE = 1 << 20
+MAX_SEQUENCE = 1 << 19
+MAX_META = 1 << 12
+"""Bytes of one element of the file meta information; a UID has 64."""
+MAX_FRAGMENTS = 1 << 16
 MAX_READS = 100_000
 """pydicom reads two or three times for an element or item, and makes objects of a kilobyte for items."""
 KNOWN_PHOTOMETRIC = {
@@ -135,28 +142,44 @@ def _metered(data: bytes) -> Iterator[_Metered]:
 
 
 def _parse(data: bytes, limits: Limits) -> Dataset:
-    dataset = _read(data, limits)
-    for tag in dataset.keys() - PIXELS:
-        value = dataset.get_item(tag).value
-        longest = MAX_SEQUENCE if tag in SEQUENCES else MAX_VALUE
-        if isinstance(value, bytes) and len(value) > longest:
-            raise FilmTooLarge(f"the element {tag} has {len(value):,} bytes; the limit is {longest:,}")
+    meta, end = _read_meta(data)
+    syntax = meta.get("TransferSyntaxUID")
+    if syntax == uid.DeflatedExplicitVRLittleEndian:
+        data, end = _inflate(data[end:], limits), 0
+    with _metered(data) as stream:
+        stream.seek(end)
+        implicit, little = syntax == uid.ImplicitVRLittleEndian, syntax != uid.ExplicitVRBigEndian
+        dataset = read_dataset(stream, implicit, little, specific_tags=[Tag(name) for name in WANTED])
+    dataset.file_meta = FileMetaDataset(meta)
+    for tag in dataset.keys():
+        _check_element(dataset.get_item(tag))
     return dataset
 
 
-def _read(data: bytes, limits: Limits) -> Dataset:
+def _read_meta(data: bytes) -> tuple[Dataset, int]:
+    """The file meta information and where it ends; always explicit little endian, PS3.10 7.1."""
     with _metered(data) as stream:
         stream.seek(PREAMBLE + 4)
-        # PS3.10 7.1: group 0002 is always explicit little endian; reading stops at the first other group.
         meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-        end = stream.tell()
-    if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
-        with _metered(data) as stream:
-            return dcmread(stream, specific_tags=list(WANTED))
-    with _metered(_inflate(data[end:], limits)) as stream:
-        dataset = read_dataset(stream, False, True, specific_tags=[Tag(name) for name in WANTED])
-    dataset.file_meta = FileMetaDataset(meta)
-    return dataset
+    for tag in meta.keys():
+        _check_length(meta.get_item(tag), MAX_META)
+    return meta, stream.tell()
+
+
+def _check_element(element: Any) -> None:
+    """Of a raw element, before pydicom makes an object of each of its values or items."""
+    if element.tag in PIXELS:
+        if element.VR not in PIXEL_VRS:
+            raise UnreadableImage("the pixel data is no bytes by its value representation")
+        return
+    if element.VR == "SQ" and element.tag not in SEQUENCES:
+        raise UnreadableImage(f"the element {element.tag} is a sequence where the standard has none")
+    _check_length(element, MAX_SEQUENCE if element.tag in SEQUENCES else MAX_VALUE)
+
+
+def _check_length(element: Any, longest: int) -> None:
+    if isinstance(element.value, bytes) and len(element.value) > longest:
+        raise FilmTooLarge(f"the element {element.tag} has {len(element.value):,} bytes; the limit is {longest:,}")
 
 
 def _inflate(deflated: bytes, limits: Limits) -> bytes:
@@ -250,10 +273,18 @@ def _decode_native(ds: Dataset) -> NDArray[Any]:
     return _stored_bits(pixels, ds, int(ds.BitsAllocated))
 
 
+def _frame(encapsulated: bytes) -> bytes:
+    """PS3.5 A.4: the only frame, out of its fragments. Their offsets and they themselves become objects: counted first."""
+    offsets = int.from_bytes(encapsulated[4:8], "little") // 4
+    if max(offsets, encapsulated.count(ITEM)) > MAX_FRAGMENTS:
+        raise FilmTooLarge("the compressed frame is cut into more fragments than any film")
+    return next(generate_frames(encapsulated, number_of_frames=1))
+
+
 def _decode_frame(
     ds: Dataset, limits: Limits, codec: Codec, announced: Callable[[bytes], Frame | None]
 ) -> NDArray[Any]:
-    data = next(generate_frames(ds.PixelData, number_of_frames=1))
+    data = _frame(ds.PixelData)
     if announced is j2k_frame:
         data = j2k_codestream(data)
     frame = announced(data)
@@ -278,7 +309,7 @@ def _decode_rle(ds: Dataset) -> NDArray[Any]:
     shape = (int(ds.SamplesPerPixel), int(ds.Rows), int(ds.Columns))
     dtype = np.dtype("<u2" if ds.BitsAllocated == 16 else "u1")
     size = math.prod(shape) * dtype.itemsize
-    data = next(generate_frames(ds.PixelData, number_of_frames=1))
+    data = _frame(ds.PixelData)
     unpacked = imagecodecs.dicomrle_decode(data, dtype, out=size)
     if len(unpacked) != size:
         raise UnreadableImage("the RLE frame is truncated")

@@ -369,6 +369,8 @@ class Reader:
                 predictions = predict(self.network, blank)
         picture = np.zeros((side, side), np.uint8)
         explain(self.network, Explain(), blank[0], predictions[0], picture)
+        if self.methods - set(attribution.FAST_METHODS):
+            attribution.warm_up(self.network)
 
     def _check_options(self, request: Request) -> None:
         explain = request.explain

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -8,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients, LayerGradCam
-from PIL import Image
+from PIL import Image, ImageFont
 from torch import nn
 
 from cxr import attribution, network
 from cxr.attribution import (
+    LEGEND_WIDTH,
+    MAP_SIDE,
+    NOTICE_COLOUR,
     OVERLAY_SIDE,
     STRONG,
     WEAK,
@@ -170,9 +174,49 @@ def test_heat_maps_are_shares_of_the_strongest_evidence(method: str, plain: Load
     assert result.heat_map.dtype == np.float32
     assert result.heat_map.min() >= 0
     assert result.heat_map.max() in (0, 1)
+    assert max(result.heat_map.shape) <= MAP_SIDE
     rows = result.as_json()["map"]
     assert np.shape(rows) == result.heat_map.shape
     np.testing.assert_allclose(rows, result.heat_map, atol=0.0005)
+
+
+@pytest.mark.parametrize("method", attribution.METHODS)
+def test_an_answer_without_overlay_is_small(method: str, plain: LoadedNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribution, "INTEGRATION_STEPS", (1,))
+    [row] = Reader(plain).read([Request(RG1_PNG.read_bytes(), explain=Explain(method=method, overlay=False))])
+    assert row.error is None
+    assert len(json.dumps(row.answer)) < 10_000
+
+
+def test_a_fine_feature_map_is_reduced_too() -> None:
+    heat = attribution._to_heat_map(torch.rand(64, 40))
+    assert heat.shape == (MAP_SIDE, MAP_SIDE)
+    assert heat.max() == 1
+
+
+class Watched(nn.Module):
+    """Notes the batches that come by, and whether gradients are wanted of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, bool]] = set()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.add((len(x), x.requires_grad))
+        return x.mean(dim=(2, 3))
+
+
+def test_integrated_gradients_finds_the_gradients_of_its_batch_warmed_up(plain: LoadedNetwork) -> None:
+    warm, used = Watched(), Watched()
+    Reader(replace(plain, whole=warm), methods=attribution.METHODS, batch=1).warm_up()
+    integrated_gradients(used, torch.rand(1, 3, 64, 64), 0)
+    assert {(size, True) for size, gradients in used.seen if gradients} <= warm.seen
+
+
+def test_predictions_alone_warm_no_slow_method_up(plain: LoadedNetwork) -> None:
+    watched = Watched()
+    Reader(replace(plain, whole=watched), methods=["grad_cam"], batch=1).warm_up()
+    assert not watched.seen
 
 
 def test_no_evidence_is_a_map_of_zeros() -> None:
@@ -187,49 +231,80 @@ def test_no_evidence_is_a_map_of_zeros() -> None:
 HEAT = np.linspace(0, 1, 49, dtype=np.float32).reshape(7, 7)
 
 
-def overlaid(rows: int, columns: int, heat: np.ndarray = HEAT) -> np.ndarray:
-    film = np.tile(np.arange(columns) % 256, (rows, 1)).astype(np.uint8)
-    return np.asarray(Image.open(io.BytesIO(overlay(film, heat, "COVID 0.91  grad_cam", NOTICE))))
+def overlaid(
+    rows: int, columns: int, heat: np.ndarray = HEAT, light: int | None = None, caption: str = "COVID 0.91  grad_cam"
+) -> np.ndarray:
+    film = np.tile(np.arange(columns) % 256, (rows, 1)).astype(np.uint8) if light is None else None
+    film = np.full((rows, columns), light, np.uint8) if film is None else film
+    return np.asarray(Image.open(io.BytesIO(overlay(film, heat, caption, NOTICE))))
+
+
+STRIP = 64
+"""Height of a legend of two lines."""
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
+    ("shape", "film", "whole"),
     [
-        ((2048, 2500), (839, 1024)), ((2500, 2048), (1024, 839)), ((1024, 1024), (1024, 1024)),
-        ((169, 211), (820, 1024)), ((1, 5000), (1, 1024)), ((5000, 1), (1024, 1)), ((1, 1), (1024, 1024)),
+        ((2048, 2500), (839, 1024), (903, 1024)), ((2500, 2048), (960, 786), (1024, 786)),
+        ((224, 224), (960, 960), (1024, 960)), ((1, 1), (960, 960), (1024, 960)),
+        ((200, 3000), (68, 1024), (132, 1024)), ((1, 5000), (1, 1024), (65, 1024)),
     ],
 )  # fmt: skip
-def test_overlays_keep_the_aspect_ratio_and_have_1024_pixels_at_most(
-    shape: tuple[int, int], expected: tuple[int, int]
+def test_the_film_keeps_its_aspect_ratio_and_the_legend_lies_below_it(
+    shape: tuple[int, int], film: tuple[int, int], whole: tuple[int, int]
 ) -> None:
-    assert overlaid(*shape).shape == (*expected, 3)
-    assert max(expected) == OVERLAY_SIDE
+    image = overlaid(*shape, light=200)
+    assert image.shape == (*whole, 3)
+    assert max(whole) == OVERLAY_SIDE
+    assert image[: film[0]].min() > 90  # the film, to its lowest line
+    assert image[film[0], :, :].max() == 0
+    assert whole[0] - film[0] == STRIP
 
 
-@pytest.mark.parametrize("shape", [(1000, 800), (800, 1000), (400, 1000)])
-def test_a_legend_shows_the_colours_from_nothing_to_strongest(shape: tuple[int, int]) -> None:
-    image = overlaid(*shape).astype(int)
-    bar = image[-64 + 18, 12:172]
-    np.testing.assert_allclose(bar[[2, -3]], [WEAK, STRONG], atol=12)
-    text = image[-64:, 190:]
-    assert (text.min(axis=2) > 200).sum() > 200  # the caption, in white
-    assert image[-64:, 180:].mean() < 80  # on black
+@pytest.mark.parametrize(("shape", "columns"), [((5000, 1), 1), ((3000, 200), 61), ((1000, 300), 273)])
+def test_a_narrow_film_stands_in_the_middle_over_a_legend_that_has_room(shape: tuple[int, int], columns: int) -> None:
+    image = overlaid(*shape, light=200)
+    bright = np.flatnonzero(image[0].max(axis=1) > 90)
+    assert len(bright) == pytest.approx(columns, abs=1)
+    assert bright[0] == pytest.approx(image.shape[1] - 1 - bright[-1], abs=1)
+    assert image.shape[0] == OVERLAY_SIDE
+    assert 280 < image.shape[1] <= LEGEND_WIDTH
 
 
-def test_a_film_without_room_has_no_legend() -> None:
-    assert overlaid(100, 5000).shape == (20, 1024, 3)
+LONG = "a class of a name far longer than anybody would think of, of many words"
+
+
+@pytest.mark.parametrize("shape", [(1000, 800), (1000, 1000), (64, 64), (400, 1000), (100, 5000), (2000, 100)])
+@pytest.mark.parametrize("caption", ["COVID 0.91", "Viral Pneumonia 0.99  integrated_gradients", LONG, "W" * 150])
+def test_a_legend_always_shows_the_colours_and_the_whole_of_both_texts(shape: tuple[int, int], caption: str) -> None:
+    image = overlaid(*shape, caption=caption).astype(int)
+    lit = np.flatnonzero(image.max(axis=(1, 2)) > 0)
+    last = lit[np.flatnonzero(np.diff(lit) > 1)[0]]  # of the film: below it lie lines of black
+    legend = image[last + 1 :]
+    np.testing.assert_allclose(legend[20, 12:172][[2, -3]], [WEAK, STRONG], atol=12)
+    assert legend[:, -4:].max() == 0  # nothing is cut off at the right
+    assert legend[-3:].max() == 0  # nor below
+    yellow = (np.abs(legend[30:] - NOTICE_COLOUR).max(axis=2) < 60).sum()
+    assert yellow > 0.9 * drawn(NOTICE)
+
+
+def drawn(text: str) -> int:
+    """Pixels of a text that are mostly covered."""
+    mask = np.asarray(ImageFont.load_default(16).getmask(text))
+    return int((mask > 200).sum())
 
 
 def test_a_heat_map_of_zeros_leaves_the_film_as_it_is() -> None:
-    image = overlaid(1024, 1024, np.zeros((7, 7), np.float32))[:-64]
+    image = overlaid(960, 960, np.zeros((7, 7), np.float32))[:960]
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
-    np.testing.assert_array_equal(image[0, :, 0], np.arange(1024) % 256)
+    np.testing.assert_array_equal(image[0, :, 0], np.arange(960) % 256)
 
 
 def test_strong_evidence_is_coloured_and_weak_is_not() -> None:
     heat = np.zeros((8, 8), np.float32)
     heat[2, 2] = 1
-    image = overlaid(1024, 1024, heat).astype(int)
+    image = overlaid(1024, 1024, heat)[:960].astype(int)
     chroma = image.max(axis=2) - image.min(axis=2)
     assert chroma[320, 320] > 60
     assert chroma[700, 700] == 0

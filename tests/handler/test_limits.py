@@ -33,9 +33,11 @@ REFUSED_SECONDS = 6
 SMALL = chest(64, 64)
 PLAIN = films.dicom(SMALL)
 IMPLICIT = films.dicom(SMALL, uid.ImplicitVRLittleEndian)
+BODY = PLAIN.index(b"\x08\x00\x16\x00UI", 140)
 PIXELS, IMPLICIT_PIXELS = (data.rindex(b"\xe0\x7f\x10\x00") for data in (PLAIN, IMPLICIT))
 UNDEFINED = b"\xff\xff\xff\xff"
 ITEM, ITEM_END, SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0\0\0\0\0", b"\xfe\xff\xdd\xe0\0\0\0\0"
+EMPTY_ITEM = ITEM + bytes(4)
 VOI, OTHER = b"\x28\x00\x10\x30SQ\0\0", b"\x40\x00\x75\x02SQ\0\0"
 
 
@@ -58,10 +60,9 @@ def many_elements() -> bytes:
 def deflated() -> bytes:
     whole = films.dicom(SMALL, uid.DeflatedExplicitVRLittleEndian)
     head = whole[: 144 + int.from_bytes(whole[140:144], "little")]
-    start = PLAIN.index(b"\x08\x00\x16\x00UI", 140)
     packer = zlib.compressobj(1, wbits=-15)
     length = 300_000_000
-    body = packer.compress(PLAIN[start:PIXELS] + b"\xe0\x7f\x10\x00OW\0\0" + struct.pack("<I", length))
+    body = packer.compress(PLAIN[BODY:PIXELS] + b"\xe0\x7f\x10\x00OW\0\0" + struct.pack("<I", length))
     return head + body + b"".join(packer.compress(bytes(1 << 20)) for _ in range(length >> 20)) + packer.flush()
 
 
@@ -139,6 +140,23 @@ def zeros(count: int) -> bytes:
     return zlib.compress(bytes(count), 1)
 
 
+def as_pixels(vr: bytes, value: bytes) -> bytes:
+    return PLAIN[:PIXELS] + b"\xe0\x7f\x10\x00" + vr + struct.pack("<2xI", len(value)) + value
+
+
+def first_in_meta(element: bytes, vr: bytes, value: bytes) -> bytes:
+    """In place of the file meta information."""
+    return PLAIN[:132] + b"\x02\x00" + element + vr + struct.pack("<2xI", len(value)) + value + PLAIN[BODY:]
+
+
+def fragments(syntax: str, body: bytes) -> bytes:
+    ds = films.dataset(SMALL)
+    ds.PixelData = body + SEQUENCE_END
+    ds["PixelData"].VR = "OB"
+    ds["PixelData"].is_undefined_length = True
+    return films.part10(ds, syntax)
+
+
 LUT_HEAD = b"\x28\x00\x02\x30\x06\0\0\0\x00\x00\x00\x00\x10\x00\x28\x00\x06\x30"
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "PNG header": (lambda: films.png(60000, 60000, idat=zeros(1000)), "FilmTooLarge"),
@@ -177,17 +195,33 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "DICOM JPEG 2000 tiles": (lambda: jpeg2000(5000, 20), "FilmTooLarge"),
     "DICOM JPEG 2000 precincts": (lambda: jpeg2000(5000, 5000, style=coding(b"\x00", 4)), "FilmTooLarge"),
     "DICOM JPEG 2000 blocks": (lambda: jpeg2000(5000, 5000, style=coding(b"", 0)), "FilmTooLarge"),
-    "DICOM items": (lambda: before_pixels(VOI + UNDEFINED + (ITEM + bytes(4)) * (SIZE // 8) + SEQUENCE_END), "FilmTooLarge"),
+    "DICOM items": (lambda: before_pixels(VOI + UNDEFINED + EMPTY_ITEM * (SIZE // 8) + SEQUENCE_END), "FilmTooLarge"),
     "DICOM items elsewhere": (
-        lambda: before_pixels(OTHER + UNDEFINED + (ITEM + bytes(4)) * (SIZE // 8) + SEQUENCE_END), "FilmTooLarge",
+        lambda: before_pixels(OTHER + UNDEFINED + EMPTY_ITEM * (SIZE // 8) + SEQUENCE_END), "FilmTooLarge",
     ),
     "DICOM items counted": (
-        lambda: before_pixels(VOI + struct.pack("<I", SIZE // 8 * 8) + (ITEM + bytes(4)) * (SIZE // 8)), "FilmTooLarge",
+        lambda: before_pixels(VOI + struct.pack("<I", SIZE // 8 * 8) + EMPTY_ITEM * (SIZE // 8)), "FilmTooLarge",
     ),
     "DICOM nesting": (lambda: before_pixels((OTHER + UNDEFINED + ITEM + UNDEFINED) * (SIZE // 20)), "UnreadableImage"),
     "DICOM elements": (lambda: before_pixels(many_elements()), "FilmTooLarge"),
     "DICOM elements in an item": (
         lambda: before_pixels(VOI + UNDEFINED + ITEM + UNDEFINED + many_elements() + ITEM_END + SEQUENCE_END), "FilmTooLarge",
+    ),
+    "DICOM pixels as items": (lambda: as_pixels(b"SQ", EMPTY_ITEM * (SIZE // 8)), "UnreadableImage"),
+    "DICOM pixels as texts": (lambda: as_pixels(b"UC", b"\\" * SIZE), "UnreadableImage"),
+    "DICOM number of frames as items": (
+        lambda: before_pixels(b"\x28\x00\x08\x00SQ" + struct.pack("<2xI", 1 << 18) + EMPTY_ITEM * (1 << 15)), "UnreadableImage",
+    ),
+    "DICOM meta as items": (lambda: first_in_meta(b"\x10\x00", b"SQ", EMPTY_ITEM * (SIZE // 8)), "FilmTooLarge"),
+    "DICOM meta as texts": (lambda: first_in_meta(b"\x10\x00", b"UC", b"\\" * SIZE), "FilmTooLarge"),
+    "DICOM first of meta": (lambda: first_in_meta(b"\x00\x00", b"UC", b"\\" * SIZE), "FilmTooLarge"),
+    "DICOM fragments": (lambda: fragments(uid.JPEGLosslessSV1, EMPTY_ITEM * (SIZE // 8)), "FilmTooLarge"),
+    "DICOM RLE fragments": (lambda: fragments(uid.RLELossless, EMPTY_ITEM * (SIZE // 8)), "FilmTooLarge"),
+    "DICOM offsets": (
+        lambda: fragments(uid.RLELossless, ITEM + struct.pack("<I", SIZE) + bytes(SIZE)), "FilmTooLarge",
+    ),
+    "DICOM most items": (
+        lambda: before_pixels(VOI + struct.pack("<I", 1 << 19) + EMPTY_ITEM * (1 << 16)), "read (64, 64)",
     ),
     "DICOM numbers": (
         lambda: implicit(b"\x28\x00\x51\x10" + struct.pack("<I", SIZE) + b"1\\" * (SIZE // 2)), "FilmTooLarge",
