@@ -23,10 +23,23 @@ JPEG_LS_FRAME = 0xF7
 """ITU-T T.87 C.1.1: SOF55."""
 MAX_SCANS = 64
 """Every scan of a progressive JPEG goes over the whole picture; encoders write about ten."""
+MAX_SEGMENTS = 1 << 12
+"""Segments and fill bytes before the first scan; 40 MB of the longest segments are 600."""
 EXIF = b"Exif\0\0"
+
+MAX_CHUNKS = 1 << 14
+"""Of a PNG; 40 MB in the chunks of 8 KB that libpng writes are 5,000."""
 
 # TIFF 6.0
 TIFF_SHORT, ORIENTATION = 3, 274
+DIRECTORIES = (34665, 34853, 40965)
+"""Tags that point to further directories, EXIF 2.32: EXIF, GPS, interoperability."""
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+BYTES = (1, 2, 7)
+"""BYTE, ASCII, UNDEFINED: kept as they are; of each value of another type Pillow makes an object."""
+MAX_NUMBERS = 1 << 17
+"""Numbers in one directory: offsets and lengths of 65,536 strips or tiles."""
+MAX_DIRECTORIES = 8
 
 # ITU-T T.800 table A.2
 SOC, SOT, SOD, EOC, SIZ, COD, COC = 0xFF4F, 0xFF90, 0xFF93, 0xFFD9, 0xFF51, 0xFF52, 0xFF53
@@ -64,7 +77,9 @@ class Segment(NamedTuple):
 def jpeg_segments(data: bytes) -> Iterator[Segment]:
     """Those before the first scan, the last one reaching from SOS to the end; ends early at anything odd."""
     position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
+    for _ in range(MAX_SEGMENTS):
+        if position + 4 > len(data) or data[position] != 0xFF:
+            return
         marker = data[position + 1]
         if marker == 0xFF:  # fill byte
             position += 1
@@ -120,26 +135,71 @@ def _is_metadata(marker: int) -> bool:
 # --- TIFF, and EXIF, which is one ------------------------------------------------------------------
 
 
-def tiff_directory(data: bytes) -> dict[int, tuple[int, int]]:
-    """Number and (first) value or offset of the values of each tag in the first directory, as far as it can be read."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4], "<")
-    entries: dict[int, tuple[int, int]] = {}
+class Entry(NamedTuple):
+    """Of a TIFF directory: type, number and (first) value or offset of a tag's values."""
+
+    tag: int
+    kind: int
+    number: int
+    value: int
+
+
+def tiff_directory(data: bytes) -> dict[int, Entry]:
+    """The first directory, as far as it can be read."""
+    return {entry.tag: entry for entry in _tiff_entries(data, _tiff_start(data))[0]}
+
+
+def tiff_is_excessive(data: bytes) -> bool:
+    """Whether a directory that Pillow reads has more numbers than any film's, or values that lie over one another."""
+    starts = [_tiff_start(data)]
+    for start in starts:
+        entries, following = _tiff_entries(data, start)
+        numbers = sum(entry.number for entry in entries if entry.kind not in BYTES)
+        size = sum(entry.number * SIZES.get(entry.kind, 0) for entry in entries)
+        if numbers > MAX_NUMBERS or size > len(data) + MAX_NUMBERS:
+            return True
+        starts += [entry.value for entry in entries if entry.tag in DIRECTORIES] + [following] * (following > 0)
+        if len(starts) > MAX_DIRECTORIES:
+            return False
+    return False
+
+
+def _tiff_start(data: bytes) -> int:
+    return int.from_bytes(data[4:8], "big" if data.startswith(b"MM") else "little")
+
+
+def _tiff_entries(data: bytes, start: int) -> tuple[list[Entry], int]:
+    """Those of the directory at `start`, as far as they can be read, and where the next directory is; 0: nowhere."""
+    order = ">" if data.startswith(b"MM\0*") else "<"
+    entries: list[Entry] = []
     try:
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
         (count,) = struct.unpack_from(f"{order}H", data, start)
         for position in range(start + 2, start + 2 + 12 * count, 12):
             tag, kind, values = struct.unpack_from(f"{order}HHI", data, position)
             layout = f"{order}H" if kind == TIFF_SHORT else f"{order}I"
-            entries[tag] = values, struct.unpack_from(layout, data, position + 8)[0]
+            entries.append(Entry(tag, kind, values, *struct.unpack_from(layout, data, position + 8)))
+        return entries, int(struct.unpack_from(f"{order}I", data, start + 2 + 12 * count)[0])
     except struct.error:
-        pass
-    return entries
+        return entries, 0
 
 
 def orientation(exif: bytes) -> int:
     """EXIF 2.32, 4.6.4 A, tag 274: 1..8; 1, upright, where none can be read."""
-    _, value = tiff_directory(exif).get(ORIENTATION, (1, 1))
-    return value if 1 <= value <= 8 else 1
+    entry = tiff_directory(exif).get(ORIENTATION)
+    return entry.value if entry is not None and 1 <= entry.value <= 8 else 1
+
+
+# --- PNG -------------------------------------------------------------------------------------------
+
+
+def png_is_excessive(data: bytes) -> bool:
+    """Whether a PNG (ISO/IEC 15948, 5.3) is cut into more than MAX_CHUNKS."""
+    position = 8
+    for _ in range(MAX_CHUNKS):
+        if position >= len(data):
+            return False
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    return position < len(data)
 
 
 # --- JPEG 2000 -------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ END_OF_IMAGE = b"\xff\xd9"
 ITEM = b"\xfe\xff\x00\xe0"
 """The tag (FFFE,E000) before the offset table and every fragment."""
 PIXELS = {Tag("PixelData"), Tag("FloatPixelData"), Tag("DoubleFloatPixelData")}
-PIXEL_VRS = {"OB", "OW", "OF", "OD", "UN", None}
-"""None: implicit."""
+PIXEL_VRS = {"OB", "OW", "OB or OW", "OF", "OD", "UN", None}
+"""None and `OB or OW`: pydicom's, where the object does not say."""
 SEQUENCES = {Tag("ModalityLUTSequence"), Tag("VOILUTSequence")}
 MAX_VALUE = 1 << 18
 """Bytes of one element that is no pixel data: a LUT of 65,536 entries of 16 bits has half of it."""
@@ -110,9 +110,7 @@ def read_dicom(data: bytes, limits: Limits) -> Film:
         dataset = _parse(data, limits)
         _check(dataset, limits)
         return _to_film(dataset, limits)
-    except CxrError:
-        raise
-    except MemoryError:
+    except (CxrError, MemoryError):
         raise
     except Exception as error:  # pydicom and the codecs raise anything on broken bytes
         raise UnreadableImage(f"the DICOM object is broken or truncated ({type(error).__name__})") from error
@@ -151,8 +149,8 @@ def _parse(data: bytes, limits: Limits) -> Dataset:
         implicit, little = syntax == uid.ImplicitVRLittleEndian, syntax != uid.ExplicitVRBigEndian
         dataset = read_dataset(stream, implicit, little, specific_tags=[Tag(name) for name in WANTED])
     dataset.file_meta = FileMetaDataset(meta)
-    for tag in dataset.keys():
-        _check_element(dataset.get_item(tag))
+    for element in dataset.elements():
+        _check_element(element)
     return dataset
 
 
@@ -161,8 +159,8 @@ def _read_meta(data: bytes) -> tuple[Dataset, int]:
     with _metered(data) as stream:
         stream.seek(PREAMBLE + 4)
         meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-    for tag in meta.keys():
-        _check_length(meta.get_item(tag), MAX_META)
+    for element in meta.elements():
+        _check_length(element, MAX_META)
     return meta, stream.tell()
 
 
@@ -274,7 +272,7 @@ def _decode_native(ds: Dataset) -> NDArray[Any]:
 
 
 def _frame(encapsulated: bytes) -> bytes:
-    """PS3.5 A.4: the only frame, out of its fragments. Their offsets and they themselves become objects: counted first."""
+    """PS3.5 A.4: the only frame, out of its fragments, of each of which and of its offset pydicom makes an object."""
     offsets = int.from_bytes(encapsulated[4:8], "little") // 4
     if max(offsets, encapsulated.count(ITEM)) > MAX_FRAGMENTS:
         raise FilmTooLarge("the compressed frame is cut into more fragments than any film")

@@ -71,7 +71,8 @@ def unwrap(row: Mapping[str, Any], headers: Mapping[str, Any], server_id: str, r
     kind: Kind = "json"
     try:
         name, body = _body(row)
-        document = body if isinstance(body, dict) else _json(body)
+        kind = "v2" if _looks_like_json(body) else "json"
+        document = body if isinstance(body, dict) else _json(body, recipe)
         if open_inference.is_infer_request(document) or _is_json_of_none(body, name, headers):
             kind = "v2"
             request_id = _clean(open_inference.id_of(document)) or request_id
@@ -109,9 +110,14 @@ def _is_json_of_none(body: bytes | dict[str, Any], name: str, headers: Mapping[s
     return announced == "application/json" and not image
 
 
-def _json(body: bytes) -> Any:
-    if body[:16].lstrip()[:1] != b"{":
+def _looks_like_json(body: bytes | dict[str, Any]) -> bool:
+    return isinstance(body, dict) or body[:16].lstrip()[:1] == b"{"
+
+
+def _json(body: bytes, recipe: Recipe) -> Any:
+    if not _looks_like_json(body):
         return None
+    open_inference.check_size(body, recipe)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -23,6 +23,10 @@ class Limits:
     max_pixels: int = 25_000_000
     """Rows times columns of one decoded film."""
 
+    def shared(self, films: int) -> Limits:
+        """Of each of so many films sent together: an even share of the pixels."""
+        return Limits(self.max_bytes, self.max_pixels // films)
+
     def check_bytes(self, count: int, what: str = "the film") -> None:
         if count > self.max_bytes:
             raise FilmTooLarge(f"{what} has {count:,} bytes; the limit is {self.max_bytes:,}")

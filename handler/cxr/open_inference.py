@@ -16,13 +16,26 @@ from typing import Any
 
 import torch
 
-from cxr.errors import BadRequest, CxrError
+from cxr.errors import BadRequest, CxrError, FilmTooLarge
 from cxr.reading import Request, Row
 from cxr.recipe import Recipe
 
 MAX_FILMS = 16
 """Films in one request."""
+MAX_OTHERS = 1000
+"""Values of a request besides its films; and its lists and objects."""
 NO_PROBABILITY = -1.0
+
+
+def check_size(body: bytes, recipe: Recipe) -> None:
+    """Before JSON is parsed: each of its values becomes an object of up to 70 bytes for two or three as sent.
+
+    Raises:
+        FilmTooLarge: more values, or more lists and objects, than the largest request has.
+    """
+    most = MAX_FILMS * 3 * recipe.size**2 + MAX_OTHERS
+    if body.count(b",") > most or body.count(b"[") + body.count(b"{") > MAX_OTHERS:
+        raise FilmTooLarge(f"the JSON has more values than {MAX_FILMS} films need")
 
 
 def is_infer_request(body: Any) -> bool:
@@ -36,7 +49,7 @@ def id_of(body: Any) -> Any:
 
 
 def parse(body: Any, request_id: str, recipe: Recipe) -> tuple[Request, ...]:
-    """One request a film: n films in one row of TorchServe's batch.
+    """One request a film: n films in one row of TorchServe's batch, which share what one film may have of pixels.
 
     Input `image`: BYTES, shape [n], base64. Input `tensor`: FP32, shape [n, 3, S, S].
 
@@ -47,7 +60,8 @@ def parse(body: Any, request_id: str, recipe: Recipe) -> tuple[Request, ...]:
         raise BadRequest("no v2 request: send a JSON object with `inputs`")
     if len(body["inputs"]) != 1 or not isinstance(body["inputs"][0], dict):
         raise BadRequest("send one input: `image` (BYTES, shape [n]) or `tensor` (FP32, shape [n, 3, S, S])")
-    return tuple(Request(film, request_id) for film in _films(body["inputs"][0], recipe))
+    films = _films(body["inputs"][0], recipe)
+    return tuple(Request(film, request_id, shared_by=len(films)) for film in films)
 
 
 def _films(entry: dict[str, Any], recipe: Recipe) -> list[Any]:

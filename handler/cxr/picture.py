@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from cxr.codestream import EXIF, jpeg_frame, jpeg_without_metadata, orientation, tiff_directory
+from cxr.codestream import (
+    EXIF,
+    jpeg_frame,
+    jpeg_without_metadata,
+    orientation,
+    png_is_excessive,
+    tiff_directory,
+    tiff_is_excessive,
+)
 from cxr.errors import CxrError, FilmTooLarge, MultiFrame, UnreadableImage, UnsupportedEncoding, UnsupportedImage
 from cxr.film import Film, Limits
 
@@ -25,9 +35,6 @@ CHROMA_SIDE = 256
 IMAGE_WIDTH, IMAGE_LENGTH, PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH = 256, 257, 262, 322, 323
 """TIFF 6.0 tags."""
 WHITE_IS_ZERO = 0
-ARRAYS = (258, 273, 279, 324, 325)
-"""Bits per sample, offsets and lengths of strips and tiles: Pillow makes an object of each value."""
-MAX_ARRAY = 1 << 16
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -35,6 +42,10 @@ UPRIGHT = {
 }  # fmt: skip
 """EXIF 2.32, 4.6.4 A, tag 274: what brings a stored picture upright."""
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+# Of sizes, which our own limit judges, and of metadata, which may quote a patient. Once for all threads:
+# warnings.catch_warnings is for one.
+warnings.filterwarnings("ignore", module="PIL")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Pillow knows WhiteIsZero of 16 bits in little endian only.
 TiffImagePlugin.OPEN_INFO[(TiffImagePlugin.MM, WHITE_IS_ZERO, (1,), 1, (16,), ())] = ("I;16", "I;16B")
 
@@ -58,7 +69,7 @@ def read_picture(data: bytes, limits: Limits) -> Film:
         raise UnsupportedImage("not a PNG, JPEG, TIFF or DICOM file")
     try:
         return _read(data, kind, limits)
-    except CxrError:
+    except (CxrError, MemoryError):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... on broken bytes
         raise UnreadableImage(f"the {kind} is broken or truncated ({type(error).__name__})") from error
@@ -69,8 +80,8 @@ def _read(data: bytes, kind: str, limits: Limits) -> Film:
     if kind == "JPEG":
         _check_process(data)
         data, exif = jpeg_without_metadata(data)
-    elif kind == "TIFF":
-        _check_arrays(data)
+    elif png_is_excessive(data) if kind == "PNG" else tiff_is_excessive(data):
+        raise FilmTooLarge(f"the {kind} is cut into more pieces than any film")
     image = _open(data, kind)
     limits.check_pixels(image.height, image.width)
     if kind == "TIFF":
@@ -79,20 +90,22 @@ def _read(data: bytes, kind: str, limits: Limits) -> Film:
     image.load()
     if kind == "PNG":  # the chunk may stand behind the pixels
         exif = image.info.get("exif", b"").removeprefix(EXIF)
-    return _to_film(_turned(image, orientation(exif)), inverted=_white_is_zero_16(image, kind))
+    turn = orientation(exif)
+    if kind == "PNG" and _is_deep_colour(data):
+        film = _to_film(_turned(Image.fromarray(_luminance(data)), turn), inverted=False)
+        return replace(film, colour=chroma(_to_rgb(image)))
+    return _to_film(_turned(image, turn), inverted=_white_is_zero_16(image, kind))
 
 
 def _open(data: bytes, kind: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # our own limit follows at once
-        try:
-            return Image.open(io.BytesIO(data), formats=[kind])
-        except Image.DecompressionBombError as error:
-            raise FilmTooLarge("the picture announces more pixels than any film has") from error
-        except UnidentifiedImageError as error:
-            if kind == "TIFF" and tiff_directory(data).keys() >= {IMAGE_WIDTH, IMAGE_LENGTH, PHOTOMETRIC}:
-                raise UnsupportedEncoding("a TIFF of this sample format or layout is not read") from error
-            raise UnreadableImage(f"the {kind} header is broken") from error
+    try:
+        return Image.open(io.BytesIO(data), formats=[kind])
+    except Image.DecompressionBombError as error:
+        raise FilmTooLarge("the picture announces more pixels than any film has") from error
+    except UnidentifiedImageError as error:
+        if kind == "TIFF" and tiff_directory(data).keys() >= {IMAGE_WIDTH, IMAGE_LENGTH, PHOTOMETRIC}:
+            raise UnsupportedEncoding("a TIFF of this sample format or layout is not read") from error
+        raise UnreadableImage(f"the {kind} header is broken") from error
 
 
 def _check_process(data: bytes) -> None:
@@ -103,12 +116,6 @@ def _check_process(data: bytes) -> None:
         raise FilmTooLarge("the JPEG is cut into more scans than any picture")
     if frame.precision != 8 or frame.lossless:
         raise UnsupportedEncoding("a JPEG with more than 8 bits or lossless coding is read only inside DICOM")
-
-
-def _check_arrays(data: bytes) -> None:
-    entries = tiff_directory(data)
-    if any(entries.get(tag, (0, 0))[0] > MAX_ARRAY for tag in ARRAYS):
-        raise FilmTooLarge("the TIFF is cut into more strips or tiles than any film")
 
 
 def _turned(image: Any, value: int) -> Any:
@@ -154,6 +161,27 @@ def _from_wide(values: NDArray[Any]) -> Film:
     low, high = values.min(), values.max()
     steps = np.rint((values - low) / max(high - low, np.finfo(float).tiny) * 65535)
     return Film(steps.astype(np.uint16), np.linspace(0, 1, 65536))
+
+
+def _is_deep_colour(png: bytes) -> bool:
+    """16 bits of colour, or of grey with alpha: Pillow cuts them to 8. ISO/IEC 15948, 11.2.2: IHDR comes first."""
+    depth, colour_type = png[24], png[25]
+    return depth == 16 and colour_type in (2, 4, 6)
+
+
+def _luminance(png: bytes) -> NDArray[np.uint16]:
+    """Of a PNG of 16 bits, (rows, columns); ITU-R BT.601-7 in Pillow's integers; transparent parts become black."""
+    samples = imagecodecs.png_decode(png)  # (rows, columns, 2, 3 or 4) uint16
+    grey = np.empty(samples.shape[:2], np.uint16)
+    for row, line in enumerate(samples):  # (columns, 2, 3 or 4): the widened values stay in the cache
+        values = line.astype(np.uint32)
+        bright = values[:, 0]
+        if line.shape[1] >= 3:
+            bright = (values[:, 0] * 19595 + values[:, 1] * 38470 + values[:, 2] * 7471 + (1 << 15)) >> 16
+        if line.shape[1] in (2, 4):
+            bright = (bright * values[:, -1] + 32767) // 65535
+        grey[row] = bright
+    return grey
 
 
 def _to_rgb(image: Any) -> Any:

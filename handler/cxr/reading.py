@@ -32,6 +32,9 @@ NOTICE = "Research use only. Not for diagnosis."
 MAX_TENSOR_VALUE = 1000
 """Of a prepared tensor; normalised grey values lie near -3..3. Far larger ones overflow inside a network to NaN."""
 
+MAX_DECODERS = 4
+"""Films decoded at the same time, whatever the machine has of cores: the largest ones take 900 MB each."""
+
 
 # --- decode ----------------------------------------------------------------------------------------
 
@@ -171,7 +174,7 @@ def predict(network: LoadedNetwork, batch: Tensor) -> list[Prediction]:
 
 
 def inspect_features(distance: float, recipe: Recipe) -> Verdict:
-    """Reject what lies farther from the training films than 99 % of validation films do."""
+    """Reject what lies farther from the training films than 99 % of validation films and their altered copies."""
     threshold = recipe.gate.max_distance
     return Verdict(distance, threshold, "unfamiliar" if distance > threshold else None)
 
@@ -269,6 +272,8 @@ class Request:
     film: bytes | Tensor
     request_id: str = ""
     explain: Explain | None = None
+    shared_by: int = 1
+    """Films that were sent together and share the limit of pixels: all of a batch have to be done in time."""
 
 
 @dataclass
@@ -293,7 +298,7 @@ class Reader:
         network: what `cxr.network.load` returned.
         limits: of one film.
         methods: attribution methods this reader may run; others are answered with `WrongModel`.
-        threads: films decoded at the same time.
+        threads: films decoded at the same time, MAX_DECODERS at most.
         batch: films in one forward pass at most, which bounds its memory.
         observe: called with (step, seconds) after every step, per row or per batch.
     """
@@ -313,7 +318,8 @@ class Reader:
         self.methods = frozenset(methods)
         self.observe = observe
         self.batch = batch
-        self._pool = ThreadPoolExecutor(threads, "decode") if threads > 1 else None
+        decoders = min(threads, MAX_DECODERS)
+        self._pool = ThreadPoolExecutor(decoders, "decode") if decoders > 1 else None
 
     def read(self, requests: Sequence[Request]) -> list[Row]:
         """One row for each request, in order; a row that fails never harms its neighbours."""
@@ -332,7 +338,7 @@ class Reader:
             row.warnings.append("prepared tensor: contrast stretch and pixel checks were the sender's")
             return
         with isolation.timed("decode", self.observe):
-            film = decode(row.request.film, self.limits)
+            film = decode(row.request.film, self.limits.shared(row.request.shared_by))
         with isolation.timed("stretch", self.observe):
             row.verdict = inspect_pixels(film, self.recipe)
             picture = crop(stretch(film, self.recipe.stretch), self.recipe.centre)

@@ -23,8 +23,8 @@ class GateThresholds:
     different levels than `min_levels`, the film is blank."""
     min_levels: int = 64
     max_distance: float = 1e9
-    """Distance to the training films in feature space, fitted at 99 % acceptance of validation films.
-    The default is never reached."""
+    """Distance to the training films in feature space, fitted at 99 % acceptance of validation films and altered
+    copies of them (docs/adr/0005-novelty-gate.md). The default is never reached."""
 
 
 @dataclass(frozen=True)

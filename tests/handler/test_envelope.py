@@ -11,7 +11,8 @@ import pytest
 
 from cxr.attribution import Attribution
 from cxr.envelope import MAX_REQUEST_ID, Asked, unwrap, wrap
-from cxr.errors import BadRequest, UnsupportedImage
+from cxr.errors import BadRequest, FilmTooLarge, UnsupportedImage
+from cxr.open_inference import MAX_FILMS
 from cxr.reading import Explain, Explanation, Request, Row
 from tests.handler.films import RECIPE
 
@@ -157,10 +158,25 @@ def test_a_v2_request_is_known_by_its_inputs(body: Any) -> None:
     assert asked({"body": body}) == Asked("v2-1", (Request(b"a", "v2-1"),), "v2")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"null", b"[]", b"<html>", b'{"inputs": 1}', b'{"inputs":' + b"[" * 9999])
+@pytest.mark.parametrize("body", [b"", b"{", b"null", b"[]", b"<html>", b'{"inputs": 1}', b'{"inputs":' + b"[" * 900])
 def test_a_v2_request_gone_wrong_stays_one(body: bytes) -> None:
     taken = asked({"body": body}, JSON)
     assert (taken.kind, type(taken.error)) == ("v2", BadRequest)
+
+
+@pytest.mark.parametrize("token", [b"[],", b"{},", b"1e1,", b"[[[]]],", b'"",'])
+def test_json_of_more_values_than_films_need_is_refused_before_it_is_parsed(
+    token: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json, "loads", lambda _: pytest.fail("parsed"))
+    taken = asked({"body": b'{"inputs": [' + token * 1_000_000 + b"0]}"})
+    assert (taken.kind, type(taken.error)) == ("v2", FilmTooLarge)
+
+
+def test_the_largest_request_of_prepared_tensors_is_taken() -> None:
+    shape = [MAX_FILMS, 3, RECIPE.size, RECIPE.size]
+    entry = {"name": "tensor", "datatype": "FP32", "shape": shape, "data": [0.5] * int(np.prod(shape))}
+    assert len(asked({"body": json.dumps({"inputs": [entry]}).encode()}).requests) == MAX_FILMS
 
 
 # --- out ---------------------------------------------------------------------------------------------

@@ -63,3 +63,9 @@ def test_limits_name_what_is_too_large() -> None:
 def test_the_default_limit_fits_a_4000_by_4000_film_of_16_bits() -> None:
     Limits().check_bytes(4000 * 4000 * 2 + 100_000)
     Limits().check_pixels(4000, 4000)
+
+
+@pytest.mark.parametrize("films", [1, 4, 16])
+def test_films_sent_together_share_the_pixels_of_one(films: int) -> None:
+    shared = Limits(max_bytes=7, max_pixels=1600).shared(films)
+    assert shared == Limits(7, 1600 // films)

@@ -30,7 +30,7 @@ READ_MEGABYTES = 900
 """For the largest film that is read, 25,000,000 pixels."""
 REFUSED_SECONDS = 6
 
-SMALL = chest(64, 64)
+SMALL, SMALL8 = chest(64, 64), chest(64, 64, bits=8)
 PLAIN = films.dicom(SMALL)
 IMPLICIT = films.dicom(SMALL, uid.ImplicitVRLittleEndian)
 BODY = PLAIN.index(b"\x08\x00\x16\x00UI", 140)
@@ -120,6 +120,18 @@ def grey_tiff(columns: int, rows: int, *changes: tuple[int, int, int, int], body
     return tiff(*(entry for entry in plain if entry[0] not in changed), *changes, body=body)
 
 
+def followed(data: bytes, page: bytes) -> bytes:
+    """A TIFF of nine entries and a second page."""
+    end = 8 + 2 + 12 * 9
+    return data[:end] + struct.pack("<I", len(data)) + data[end + 4 :] + page
+
+
+def tiff_with_directory(pointer: int, *entries: tuple[int, int, int, int]) -> bytes:
+    """A directory at the end, and a pointer to it."""
+    data = grey_tiff(64, 64, (pointer, 4, 1, SIZE), body=SIZE)[:SIZE]
+    return data + tiff(*entries)[8:]
+
+
 def exif_bomb() -> bytes:
     count, start = 60000, 8 + 2 + 12 * 60000 + 4
     return tiff(*((tag, 7, 20_000_000 - start, start) for tag in range(1, count + 1)), body=20_000_000 - start)
@@ -168,6 +180,18 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "PNG pixels": (lambda: films.png(8, 8, idat=zeros(200_000_000)), "read (8, 8)"),
     "PNG EXIF": (lambda: films.png(8, 8, chunk(b"eXIf", exif_bomb()), idat=zeros(72)), "read (8, 8)"),
+    "PNG chunks": (lambda: films.png(8, 8, chunk(b"prVt", b"") * (SIZE // 12), idat=zeros(72)), "FilmTooLarge"),
+    "TIFF numbers": (lambda: grey_tiff(64, 64, (282, 5, SIZE // 8, 300), body=SIZE), "FilmTooLarge"),
+    "TIFF sample formats": (lambda: grey_tiff(64, 64, (339, 3, SIZE // 2, 300), body=SIZE), "FilmTooLarge"),
+    "TIFF signed bytes": (lambda: grey_tiff(64, 64, (40000, 6, SIZE, 300), body=SIZE), "FilmTooLarge"),
+    "TIFF EXIF": (lambda: tiff_with_directory(34665, (33434, 5, 4_000_000, 300)), "FilmTooLarge"),
+    "TIFF GPS": (lambda: tiff_with_directory(34853, *((tag, 5, 100_000, 300) for tag in range(100, 140))), "FilmTooLarge"),
+    "TIFF EXIF over one another": (
+        lambda: tiff_with_directory(34665, *((tag, 7, SIZE - 1000, 300) for tag in range(100, 600))), "FilmTooLarge",
+    ),
+    "TIFF second page": (
+        lambda: followed(grey_tiff(64, 64, body=SIZE), tiff((256, 4, 1, 64), (258, 3, 15_000_000, 300))[8:]), "FilmTooLarge",
+    ),
     "TIFF header": (lambda: grey_tiff(60000, 60000), "FilmTooLarge"),
     "TIFF tile": (
         lambda: grey_tiff(64, 64, (322, 4, 1, 60000), (323, 4, 1, 60000), (324, 4, 1, 200), (325, 4, 1, 99), (259, 3, 1, 8)),
@@ -184,6 +208,11 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "JPEG header": (lambda: resized(picture(SMALL.astype(np.uint8), "JPEG"), 65500, 65500), "FilmTooLarge"),
     "JPEG EXIF": (jpeg_with_exif_bomb, "read (64, 64)"),
+    "JPEG segments": (lambda: b"\xff\xd8" + b"\xff\xfe\0\2" * (SIZE // 4) + picture(SMALL8, "JPEG")[2:], "UnreadableImage"),
+    "JPEG fill bytes": (lambda: b"\xff\xd8" + b"\xff" * SIZE + picture(SMALL8, "JPEG")[2:], "UnreadableImage"),
+    "DICOM JPEG segments": (
+        lambda: baseline(b"\xff\xd8" + b"\xff\xfe\0\2" * (SIZE // 4) + picture(SMALL8, "JPEG")[2:]), "UnreadableImage",
+    ),
     "JPEG scans": (scans, "FilmTooLarge"),
     "DICOM header": (lambda: films.dicom(SMALL, Rows=65000, Columns=65000), "FilmTooLarge"),
     "DICOM deflated": (deflated, "FilmTooLarge"),

@@ -36,7 +36,7 @@ def tensors(data: list[Any], shape: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("count", [1, 3, MAX_FILMS])
 def test_n_images_are_n_requests_in_order(count: int) -> None:
     films = [bytes([number]) for number in range(count)]
-    assert parse(images(*films), "case-7", RECIPE) == tuple(Request(film, "case-7") for film in films)
+    assert parse(images(*films), "case-7", RECIPE) == tuple(Request(film, "case-7", shared_by=count) for film in films)
 
 
 def test_an_empty_image_is_left_to_fail_by_itself() -> None:

@@ -82,7 +82,31 @@ def test_sixteen_bit_colour_and_alpha_are_read(colour: int, samples: int) -> Non
         planes[..., -1] = 65535
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in planes)
     data = films.png(*DEEP.shape, depth=16, colour=colour, idat=zlib.compress(rows))
-    np.testing.assert_allclose(shown(data), DEEP / 65535, atol=1.1 / 255)
+    film = film_of(data)
+    np.testing.assert_array_equal(film.pixels, DEEP)
+    assert (film.tone.size, film.colour) == (65536, 0)
+    assert tensor_of(data).equal(tensor_of(picture(DEEP)))
+
+
+def test_sixteen_bits_of_colour_are_weighed_composed_and_turned_at_full_depth() -> None:
+    import zlib
+
+    samples = np.random.default_rng(0).integers(0, 65536, (5, 7, 4)).astype(np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    exif = chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 274, 3, 1, 6))
+    film = film_of(films.png(5, 7, exif, depth=16, colour=6, idat=zlib.compress(rows)))
+    luminance = samples[..., :3] @ np.array([0.299, 0.587, 0.114]) * (samples[..., 3] / 65535)
+    np.testing.assert_allclose(film.pixels, np.rot90(luminance, -1), atol=2)
+    assert film.colour > 0.1
+
+
+def test_no_memory_is_not_a_broken_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", none_left)
+    with pytest.raises(MemoryError):
+        film_of(picture(GREY))
 
 
 def test_an_interlaced_png_is_read() -> None:

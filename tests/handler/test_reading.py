@@ -68,6 +68,21 @@ def test_the_format_is_told_by_the_bytes() -> None:
         film_of(b"PNG of a film, it says")
 
 
+def test_films_sent_together_have_the_pixels_of_one_film(loaded: LoadedNetwork) -> None:
+    reader = Reader(loaded, Limits(max_pixels=4 * GREY.size))
+    film, large = picture(GREY), picture(np.tile(GREY, (2, 1)))
+    rows = ask(reader, *(Request(data, shared_by=4) for data in (film, large, film)), Request(large))
+    assert [type(row.error) for row in rows] == [type(None), FilmTooLarge, type(None), type(None)]
+
+
+@pytest.mark.parametrize(("threads", "decoders"), [(1, None), (2, 2), (64, reading.MAX_DECODERS)])
+def test_films_decoded_at_once_do_not_grow_with_the_machine(
+    loaded: LoadedNetwork, threads: int, decoders: int | None
+) -> None:
+    pool = Reader(loaded, threads=threads)._pool
+    assert (pool and pool._max_workers) == decoders
+
+
 # --- gate, first half ------------------------------------------------------------------------------
 
 

@@ -22,6 +22,20 @@ def test_an_unknown_key_is_an_error_that_names_it() -> None:
         Settings.from_yaml({"max_byte": 5})
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_bytes", "40e6"), ("max_bytes", 40e6), ("max_bytes", 0), ("max_pixels", True), ("max_pixels", None),
+        ("threads", "four"), ("threads", 0), ("threads", 2.5), ("nice", "10"), ("nice", -5), ("nice", 20),
+        ("methods", "grad_cam"), ("methods", []), ("methods", ["grad_cam", "magic"]), ("methods", [["grad_cam"]]),
+        ("methods", None),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_an_error_that_names_the_key(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{key} in model-config.yaml, section handler is "):
+        Settings.from_yaml({key: value})
+
+
 def test_what_is_set_is_kept() -> None:
     settings = Settings.from_yaml({"max_bytes": 5, "max_pixels": 6, "methods": ["occlusion"], "nice": 3, "threads": 2})
     assert settings.limits == Limits(5, 6)
