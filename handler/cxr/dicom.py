@@ -1,8 +1,6 @@
 """Leaf: a DICOM object to a film.
 
-Order of the transformations, PS3.3 C.11 and PS3.4 N.2: stored values -> Modality LUT -> VOI LUT ->
-presentation (inversion). All of them act on grey values, so they are computed once for every possible
-stored value (`Film.tone`), never for every pixel.
+Here: elements, transfer syntaxes, stored values. `cxr.presentation` says how they are shown.
 
 Only the elements in WANTED are ever read: names, dates and numbers of a patient never enter memory
 as values, let alone a log.
@@ -36,6 +34,7 @@ from cxr.codestream import Frame, j2k_codestream, j2k_frame, jpeg_frame, jpeg_na
 from cxr.errors import CxrError, FilmTooLarge, MultiFrame, NotAFilm, UnreadableImage, UnsupportedEncoding
 from cxr.film import Film, Limits
 from cxr.picture import chroma
+from cxr.presentation import grey_film
 
 # pydicom quotes element values in warnings and log lines: patient data.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -44,7 +43,7 @@ warnings.filterwarnings("ignore", module="pydicom")
 
 PREAMBLE = 128
 WANTED = [
-    "SOPClassUID", "Modality", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
+    "SOPClassUID", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
     "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration",
     "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
     "PixelPaddingValue", "PixelPaddingRangeLimit",
@@ -238,7 +237,7 @@ def _to_film(ds: Dataset, limits: Limits) -> Film:
     if ds.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
         given = ds.PhotometricInterpretation if ds.PhotometricInterpretation in KNOWN_PHOTOMETRIC else "unknown"
         raise UnsupportedEncoding(f"photometric interpretation {given} of one sample")
-    return _grey_film(_levels(pixels, ds), ds)
+    return grey_film(_levels(pixels, ds), ds)
 
 
 def _decode(ds: Dataset, limits: Limits) -> NDArray[Any]:
@@ -340,145 +339,6 @@ def _levels(pixels: NDArray[Any], ds: Dataset) -> NDArray[Any]:
     if ds.PixelRepresentation == 1:
         levels = levels ^ unsigned(1 << (bits - 1))
     return levels
-
-
-# --- grey values -----------------------------------------------------------------------------------
-
-
-def _grey_film(levels: NDArray[Any], ds: Dataset) -> Film:
-    bits = int(ds.BitsStored)
-    offset = 1 << (bits - 1) if ds.PixelRepresentation == 1 else 0
-    stored = np.arange(1 << bits, dtype=np.float64) - offset  # (levels,) stored value of each level
-    modality = modality_lut(stored, ds)
-    problems: list[str] = []
-    shown = _voi_or_none(modality, ds, problems)
-    if _inverted(ds):
-        shown = -shown
-    tone = _to_unit(shown)
-    tone[_padding(stored, ds)] = np.nan
-    film = Film(levels, tone, warnings=tuple(problems))
-    if not problems and _has_voi(ds) and _flat(film) and not _flat(Film(levels, stored)):
-        tone = _to_unit(-modality if _inverted(ds) else modality)
-        tone[_padding(stored, ds)] = np.nan
-        return Film(levels, tone, warnings=("the VOI window leaves no contrast and was not applied",))
-    return film
-
-
-def _flat(film: Film) -> bool:
-    low, high = film.percentiles(0.5, 99.5)
-    return high <= low
-
-
-def _to_unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = values.min(), values.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise UnreadableImage("the grey value transformation gives no finite values")
-    return (values - low) / (high - low) if high > low else np.zeros_like(values)
-
-
-def _inverted(ds: Dataset) -> bool:
-    """Once, whichever of the two says so: PS3.3 C.7.6.3.1.2 and C.11.6 (INVERSE goes with MONOCHROME1)."""
-    return bool(ds.PhotometricInterpretation == "MONOCHROME1" or ds.get("PresentationLUTShape") == "INVERSE")
-
-
-def _padding(stored: NDArray[np.float64], ds: Dataset) -> NDArray[np.bool_]:
-    """PS3.3 C.7.5.1.1.2: PixelPaddingValue, or all values between it and PixelPaddingRangeLimit."""
-    value = ds.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, np.bool_)
-    limit = ds.get("PixelPaddingRangeLimit", value)
-    low, high = sorted((_as_stored(value, ds), _as_stored(limit, ds)))
-    return (stored >= low) & (stored <= high)
-
-
-def _as_stored(value: Any, ds: Dataset) -> int:
-    """US or SS by PixelRepresentation; written with the wrong one by some modalities."""
-    number, bits = int(value), int(ds.BitsAllocated)
-    if ds.PixelRepresentation == 1 and number >= 1 << (bits - 1):
-        return number - (1 << bits)
-    if ds.PixelRepresentation == 0 and number < 0:
-        return number + (1 << bits)
-    return number
-
-
-def modality_lut(values: NDArray[np.float64], ds: Dataset) -> NDArray[np.float64]:
-    """Modality LUT Sequence or rescale, PS3.3 C.11.1; the values themselves where there is neither."""
-    if ds.get("ModalityLUTSequence"):
-        return _lookup(values, ds.ModalityLUTSequence[0], ds)
-    slope, intercept = ds.get("RescaleSlope"), ds.get("RescaleIntercept")
-    return values * float(1 if slope is None else slope) + float(0 if intercept is None else intercept)
-
-
-def _has_voi(ds: Dataset) -> bool:
-    return bool(ds.get("VOILUTSequence")) or None not in (ds.get("WindowCenter"), ds.get("WindowWidth"))
-
-
-def _voi_or_none(values: NDArray[np.float64], ds: Dataset, problems: list[str]) -> NDArray[np.float64]:
-    """A film with a broken VOI transformation is still a film: it is shown without, and a warning says so."""
-    try:
-        return voi_lut(values, ds)
-    except (ValueError, TypeError, IndexError, AttributeError, OverflowError):
-        problems.append("the VOI LUT or window is invalid and was not applied")
-        return values
-
-
-def voi_lut(values: NDArray[np.float64], ds: Dataset) -> NDArray[np.float64]:
-    """VOI LUT Sequence, else the first window, PS3.3 C.11.2; the values themselves where there is neither."""
-    if ds.get("VOILUTSequence"):
-        return _lookup(np.rint(values), ds.VOILUTSequence[0], ds)
-    if not _has_voi(ds):
-        return values
-    centre, width = _first(ds.WindowCenter), _first(ds.WindowWidth)
-    return window(values, centre, width, ds.get("VOILUTFunction") or "LINEAR")
-
-
-def _first(value: Any) -> float:
-    return float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)
-
-
-def window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
-    """PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT); result 0..1.
-
-    Raises:
-        ValueError: a width the function does not allow, or an unknown function.
-    """
-    if not np.isfinite([centre, width]).all():
-        raise ValueError("window is not finite")
-    if function == "SIGMOID" and width > 0:
-        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
-    if function == "LINEAR_EXACT" and width > 0:
-        return np.clip((values - centre) / width + 0.5, 0, 1)
-    if function == "LINEAR" and width == 1:
-        return (values > centre - 0.5).astype(np.float64)
-    if function == "LINEAR" and width > 1:
-        return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
-    raise ValueError("window width or function out of range")
-
-
-def _lookup(values: NDArray[np.float64], item: Dataset, ds: Dataset) -> NDArray[np.float64]:
-    """LUT Descriptor and LUT Data, PS3.3 C.11.1.1.1 and C.11.2.1.1; values outside take the end entries."""
-    count, first, bits = (int(number) for number in item.LUTDescriptor)
-    count = count % (1 << 16) or 1 << 16  # read as SS with the second number, always meant as US
-    if first >= 1 << 15 and values.min() < 0:  # read as US, meant as SS
-        first -= 1 << 16
-    table = _lut_data(item, ds, bits, count)
-    index = np.clip(values - first, 0, len(table) - 1).astype(np.int64)
-    return table[index]
-
-
-def _lut_data(item: Dataset, ds: Dataset, bits: int, count: int) -> NDArray[np.float64]:
-    if len(item.get_item("LUTData").value or b"") > MAX_VALUE:  # raw yet: pydicom makes a number object of each entry
-        raise ValueError("LUT Data is longer than any LUT")
-    data = item.LUTData
-    if isinstance(data, bytes):
-        packed = bits <= 8 and len(data) in (count, count + 1)  # 8-bit entries, two to a word
-        order = "<" if ds.file_meta.TransferSyntaxUID != uid.ExplicitVRBigEndian else ">"
-        table = np.frombuffer(data, np.uint8 if packed else f"{order}u2")
-    else:
-        table = np.asarray(data)
-    if len(table) < count:
-        raise ValueError("LUT Data is shorter than its descriptor says")
-    return table[:count].astype(np.float64)
 
 
 # --- colour ----------------------------------------------------------------------------------------

@@ -65,14 +65,19 @@ class Film:
         counts[np.isnan(self.tone)] = 0
         return counts
 
+    @cached_property
+    def _order(self) -> NDArray[np.intp]:
+        """(occurring,) the levels that occur, darkest to brightest."""
+        order = np.argsort(self.tone, kind="stable")
+        return order[self.histogram[order] > 0]
+
     def percentiles(self, low: float, high: float) -> tuple[float, float]:
         """Display values under and over which at most `low` and `100 - high` percent of pixels lie.
 
         Both are values that occur in the film, found from its two ends in the same way, so a film and
         its inverse give mirrored answers. A film without a single valid pixel gives (0, 0).
         """
-        order = np.argsort(self.tone, kind="stable")
-        order = order[self.histogram[order] > 0]  # darkest to brightest occurring level
+        order = self._order
         if len(order) == 0:
             return 0.0, 0.0
         counts = self.histogram[order]

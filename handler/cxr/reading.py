@@ -21,17 +21,15 @@ from PIL import Image
 from torch import Tensor
 
 from cxr import attribution, isolation
+from cxr.checks import check_explanation, check_tensor
 from cxr.dicom import is_dicom, read_dicom
-from cxr.errors import BadRequest, CxrError, WrongModel
+from cxr.errors import BadRequest, CxrError
 from cxr.film import Film, Limits
 from cxr.network import LoadedNetwork
 from cxr.picture import read_picture
 from cxr.recipe import Recipe
 
 NOTICE = "Research use only. Not for diagnosis."
-MAX_TENSOR_VALUE = 1000
-"""Of a prepared tensor; normalised grey values lie near -3..3. Far larger ones overflow inside a network to NaN."""
-
 MAX_DECODERS = 4
 """Films decoded at the same time, whatever the machine has of cores: the largest ones take 900 MB each."""
 
@@ -332,9 +330,10 @@ class Reader:
 
     def _prepare(self, row: Row) -> None:
         """bytes -> decode -> quality gate -> contrast stretch -> centre crop -> tensor"""
-        self._check_options(row.request)
+        if row.request.explain is not None:
+            check_explanation(row.request.explain.method, row.request.explain.target, self.recipe, self.methods)
         if isinstance(row.request.film, Tensor):
-            row.tensor = self._check_tensor(row.request.film)
+            row.tensor = check_tensor(row.request.film, self.recipe)
             row.warnings.append("prepared tensor: contrast stretch and pixel checks were the sender's")
             return
         with isolation.timed("decode", self.observe):
@@ -377,22 +376,3 @@ class Reader:
         explain(self.network, Explain(), blank[0], predictions[0], picture)
         if self.methods - set(attribution.FAST_METHODS):
             attribution.warm_up(self.network)
-
-    def _check_options(self, request: Request) -> None:
-        explain = request.explain
-        if explain is None:
-            return
-        if explain.method not in attribution.METHODS:
-            raise BadRequest(f"unknown attribution method; known: {', '.join(attribution.METHODS)}")
-        if explain.method not in self.methods:
-            raise WrongModel(f"{explain.method} is slow and is served by the model cxr-attribution")
-        if explain.target is not None and explain.target not in self.recipe.labels:
-            raise BadRequest(f"unknown target; the labels are: {', '.join(self.recipe.labels)}")
-
-    def _check_tensor(self, tensor: Tensor) -> Tensor:
-        shape = (3, self.recipe.size, self.recipe.size)
-        if tuple(tensor.shape) != shape:
-            raise BadRequest(f"a prepared tensor has the shape {list(shape)}")
-        if not (tensor.abs() <= MAX_TENSOR_VALUE).all():  # NaN compares false
-            raise BadRequest(f"a prepared tensor holds normalised grey values, none beyond {MAX_TENSOR_VALUE}")
-        return tensor.to(torch.float32)
