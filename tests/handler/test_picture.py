@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +111,24 @@ def test_no_memory_is_not_a_broken_picture(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Image, "open", none_left)
     with pytest.raises(MemoryError):
         film_of(picture(GREY))
+
+
+def test_pillows_warnings_stay_out_of_a_workers_log(tmp_path: Path) -> None:
+    """pytest has filters of its own: another process."""
+    large = tmp_path / "large.png"
+    large.write_bytes(films.png(10000, 10000))
+    code = """
+import pathlib, sys
+from concurrent.futures import ThreadPoolExecutor
+from tests.handler.probe import outcome
+data = pathlib.Path(sys.argv[1]).read_bytes()
+with ThreadPoolExecutor(4) as pool:
+    print(set(pool.map(outcome, [data] * 20)))
+"""
+    environment = {**os.environ, "PYTHONPATH": f"{films.ROOT}:{films.ROOT / 'handler'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, str(large)]
+    done = subprocess.run(command, env=environment, cwd=films.ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("{'FilmTooLarge'}", "")
 
 
 def test_an_interlaced_png_is_read() -> None:
