@@ -195,6 +195,13 @@ class Films:
         """`<class>/<file>`, which holds no path of this machine."""
         return f"{self.labels[self.classes[index]]}/{self.paths[index].name}"
 
+    def fingerprint(self) -> str:
+        """sha256 of pictures, classes and labels: the same for the same films in the same order."""
+        digest = hashlib.sha256("\n".join(self.labels).encode())
+        digest.update(np.ascontiguousarray(self.pictures).data)
+        digest.update(self.classes.tobytes())
+        return digest.hexdigest()
+
     def class_counts(self) -> dict[str, int]:
         return {label: int((self.classes == index).sum()) for index, label in enumerate(self.labels)}
 

@@ -161,11 +161,12 @@ class Run:
         """Open the run folder and go to where a run in it stopped.
 
         Raises:
-            ValueError: the folder holds a run of another recipe.
+            ValueError: the folder holds a run of another recipe, or on other films.
         """
         self._resume()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "recipe.toml").write_text(self.recipe_text)
+        self._write_history()  # a kill may have come between the checkpoint and it
 
     def train(self) -> Path:
         """Train to the end; returns the path of the best weights.
@@ -291,9 +292,16 @@ class Run:
             "precision": self.precision.state_dict(),
             "progress": asdict(self.progress),
             "recipe": asdict(self.recipe),
+            "films": self._fingerprints(),
         }
         atomic_save(state, self.folder / CHECKPOINT)
+        self._write_history()
+
+    def _write_history(self) -> None:
         (self.folder / "history.json").write_text(json.dumps(self.progress.history, indent=1))
+
+    def _fingerprints(self) -> list[str]:
+        return [self.films.fingerprint(), self.validation.fingerprint()]
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
@@ -302,6 +310,8 @@ class Run:
         state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
         if from_values(state["recipe"]) != self.recipe:
             raise ValueError(f"{self.folder} holds a run of another recipe; choose another folder or remove it")
+        if state.get("films", self._fingerprints()) != self._fingerprints():
+            raise ValueError(f"{self.folder} holds a run on other films; choose another folder or remove it")
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

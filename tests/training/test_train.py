@@ -446,3 +446,24 @@ def test_a_folder_of_another_recipe_is_refused_and_left_as_it_is(
     with pytest.raises(ValueError, match="holds a run of another recipe; choose another folder or remove it"):
         Run(vary(seed=8), "seed = 8", parts, run_folder).train()
     assert {path.name: path.read_bytes() for path in run_folder.iterdir()} == before
+
+
+def test_a_folder_with_a_run_on_other_films_is_refused(vary: Vary, parts: dict[Part, Films], tmp_path: Path) -> None:
+    Run(vary(), "", parts, tmp_path)._save()
+    Run(vary(), "", parts, tmp_path).begin()
+    brighter = replace(parts["train"], pictures=parts["train"].pictures // 2 + 1)
+    renamed = replace(parts["train"], labels=("A", "B", "C"))
+    for films in (brighter, renamed):
+        with pytest.raises(ValueError, match="holds a run on other films"):
+            Run(vary(), "", {**parts, "train": films}, tmp_path).begin()
+
+
+def test_a_history_lost_between_checkpoint_and_file_is_written_anew(
+    vary: Vary, parts: dict[Part, Films], tmp_path: Path
+) -> None:
+    run = Run(vary(), "", parts, tmp_path)
+    run.progress.history = [{"epoch": 1, "loss": 0.5}]
+    run._save()
+    (tmp_path / "history.json").unlink()
+    Run(vary(), "", parts, tmp_path).begin()
+    assert json.loads((tmp_path / "history.json").read_text()) == [{"epoch": 1, "loss": 0.5}]
