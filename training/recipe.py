@@ -17,7 +17,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from cxr.network import ARCHITECTURES
+
 RECIPES = Path(__file__).parent / "recipes"
+BELOW_ONE = ("translate", "aspect", "brightness", "contrast")
+PROBABILITIES = ("flip", "equalise", "erase")
+"""Keys of `[augment]` that are shares."""
 
 
 @dataclass(frozen=True)
@@ -249,29 +254,58 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
 
 def check(recipe: TrainingRecipe) -> None:
     """Raises ValueError for values that no training can work with; the rest is the author's choice."""
-    split, optimise, film, stop = recipe.split, recipe.optimise, recipe.film, recipe.stop
+    if recipe.architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {recipe.architecture!r}; known: {', '.join(ARCHITECTURES)}")
     refused = {
+        "hidden": any(width < 1 for width in recipe.hidden),
+        "classes": len(recipe.classes) == 1 or len(set(recipe.classes)) < len(recipe.classes),
+        "report_share": not 0 < recipe.report_share <= 1,
+        **_refused_films(recipe.film, recipe.split, recipe.augment),
+        **_refused_training(recipe),
+    }
+    for key, wrong in refused.items():
+        if wrong:
+            raise ValueError(f"{key}: out of range")
+
+
+def _refused_films(film: FilmSettings, split: SplitSettings, augment: AugmentSettings) -> dict[str, bool]:
+    return {
         "split.test": split.test <= 0,
         "split.validation": split.validation <= 0,
         "split.test + split.validation": split.test + split.validation >= 1,
         "split.test_per_class": split.test_per_class < 0,
         "split.validation_per_class": split.validation_per_class < 0,
         "split.most_per_class": split.most_per_class < 0,
-        "optimise.batch": optimise.batch < 1,
-        "optimise.epochs": optimise.epochs < 1,
-        "optimise.learning_rate": optimise.learning_rate <= 0,
-        "optimise.ema": not 0 <= optimise.ema < 1,
-        "schedule.every": recipe.schedule.every < 1,
-        "stop.first_epoch": not 1 <= stop.first_epoch <= optimise.epochs,
-        "stop.training_accuracy": not 0 <= stop.training_accuracy <= 1,
         "film.size": film.size < 32,
         "film.stretch": not 0 <= film.stretch[0] < film.stretch[1] <= 100,
         "film.centre": not 0 < film.centre <= 1,
         "film.std": min(film.std) <= 0,
-        "hidden": any(width < 1 for width in recipe.hidden),
-        "classes": len(recipe.classes) == 1 or len(set(recipe.classes)) < len(recipe.classes),
-        "report_share": not 0 < recipe.report_share <= 1,
+        "augment.scale": not 0 < augment.scale[0] <= augment.scale[1],
+        **{f"augment.{name}": not 0 <= getattr(augment, name) < 1 for name in ("aspect", "brightness", "translate")},
+        **{
+            f"augment.{name}": not 0 <= getattr(augment, name) <= 1
+            for name in ("flip", "equalise", "erase", "contrast")
+        },
+        **{f"augment.{name}": getattr(augment, name) < 0 for name in ("rotate", "gamma", "blur", "noise")},
     }
-    for key, wrong in refused.items():
-        if wrong:
-            raise ValueError(f"{key}: out of range")
+
+
+def _refused_training(recipe: TrainingRecipe) -> dict[str, bool]:
+    optimise, schedule, stop, distil = recipe.optimise, recipe.schedule, recipe.stop, recipe.distil
+    return {
+        "optimise.batch": optimise.batch < 1,
+        "optimise.epochs": optimise.epochs < 1,
+        "optimise.learning_rate": optimise.learning_rate <= 0,
+        "optimise.weight_decay": optimise.weight_decay < 0,
+        "optimise.label_smoothing": not 0 <= optimise.label_smoothing < 1,
+        "optimise.dropout": not 0 <= optimise.dropout < 1,
+        "optimise.ema": not 0 <= optimise.ema < 1,
+        "schedule.every": schedule.every < 1,
+        "schedule.warmup": not 0 <= schedule.warmup < 1,
+        "schedule.factor": not 0 < schedule.factor <= 1,
+        "stop.first_epoch": not 1 <= stop.first_epoch <= optimise.epochs,
+        "stop.training_accuracy": not 0 <= stop.training_accuracy <= 1,
+        "stop.patience": stop.patience < 0,
+        "distil.weight": not 0 <= distil.weight <= 1,
+        "distil.temperature": distil.temperature <= 0,
+    }

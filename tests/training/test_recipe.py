@@ -93,6 +93,19 @@ def test_numbers_and_lists_get_the_type_of_their_field() -> None:
         ("[stop]\nfirst_epoch = 11", r"stop\.first_epoch"),
         ("[stop]\nfirst_epoch = 0", r"stop\.first_epoch"),
         ("[stop]\ntraining_accuracy = 95", r"stop\.training_accuracy"),
+        ("[stop]\npatience = -3", r"stop\.patience"),
+        ("[schedule]\nwarmup = 2.0", r"schedule\.warmup"),
+        ("[schedule]\nfactor = 0.0", r"schedule\.factor"),
+        ("[distil]\ntemperature = 0.0", r"distil\.temperature"),
+        ("[distil]\nweight = 5.0", r"distil\.weight"),
+        ("[optimise]\ndropout = 1.5", r"optimise\.dropout"),
+        ("[optimise]\nlabel_smoothing = 1.0", r"optimise\.label_smoothing"),
+        ("[optimise]\nweight_decay = -1.0", r"optimise\.weight_decay"),
+        ("[augment]\nscale = [0.0, 1.0]", r"augment\.scale"),
+        ("[augment]\nscale = [1.2, 1.0]", r"augment\.scale"),
+        ("[augment]\nbrightness = -1.0", r"augment\.brightness"),
+        ("[augment]\nflip = 1.5", r"augment\.flip"),
+        ("[augment]\nnoise = -0.1", r"augment\.noise"),
         ("hidden = [0]", "hidden: out of range"),
         ('hidden = ["wide"]', "hidden = 'wide'"),
         ('classes = ["COVID"]', "classes: out of range"),
@@ -108,6 +121,11 @@ def test_a_wrong_key_or_value_is_named(text: str, named: str) -> None:
 def test_a_missing_key_is_named(text: str, named: str) -> None:
     with pytest.raises(ValueError, match=f"missing key {named}"):
         parse(text)
+
+
+def test_an_unknown_architecture_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown architecture 'resnet19'; known: resnet18, "):
+        parse('name = "x"\narchitecture = "resnet19"')
 
 
 def test_a_recipe_is_found_by_name_and_by_path(recipe_file: Path) -> None:
