@@ -193,10 +193,10 @@ def orientation(exif: bytes) -> int:
 
 
 def png_is_excessive(data: bytes) -> bool:
-    """Whether a PNG (ISO/IEC 15948, 5.3) is cut into more than MAX_CHUNKS."""
+    """Whether a PNG (ISO/IEC 15948, 5.3) is cut into more than MAX_CHUNKS; what follows its end counts for nothing."""
     position = 8
     for _ in range(MAX_CHUNKS):
-        if position >= len(data):
+        if position >= len(data) or data[position + 4 : position + 8] == b"IEND":
             return False
         position += 12 + int.from_bytes(data[position : position + 4], "big")
     return position < len(data)
