@@ -182,6 +182,11 @@ def test_a_wrong_command_line_is_status_2_with_the_usage(
     assert "usage: python -m training" in capsys.readouterr().err
 
 
+def heed_ctrl_c() -> None:
+    """A shell that runs the tests in its background lets them, and so what they start, ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     film_folder: Path, recipe_file: Path, run_folder: Path, tmp_path: Path
 ) -> None:
@@ -189,7 +194,9 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     command = [sys.executable, "-m", "training", "train", "--data", str(film_folder)]
     command += ["--recipe", str(recipe_file), "--run", str(run)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    training = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    training = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     assert training.stderr is not None
     shown = ""
     while "epoch 1/2" not in shown:
