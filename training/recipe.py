@@ -125,6 +125,8 @@ class DistilSettings:
     """Path of a TorchScript file of this project; empty for none."""
     weight: float = 0.8
     temperature: float = 3.0
+    size: int = 0
+    """Side in pixels at which the teacher is shown the films; 0: the one it was trained with."""
 
 
 @dataclass(frozen=True)
@@ -308,4 +310,5 @@ def _refused_training(recipe: TrainingRecipe) -> dict[str, bool]:
         "stop.patience": stop.patience < 0,
         "distil.weight": not 0 <= distil.weight <= 1,
         "distil.temperature": distil.temperature <= 0,
+        "distil.size": distil.size != 0 and distil.size < 32,
     }

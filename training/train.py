@@ -36,7 +36,7 @@ class Diverged(RuntimeError):
 
 
 class AtSize(nn.Module):
-    """A teacher shown the student's films, (B, 3, S, S), at the size it was trained with."""
+    """A teacher shown the student's films, (B, 3, S, S), at its own size."""
 
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
@@ -282,7 +282,7 @@ class Run:
             theirs, ours = getattr(teacher.recipe, name), getattr(self.reading, name)
             if theirs != ours:
                 raise ValueError(f"the teacher's {name} {theirs} are not the recipe's {ours}")
-        return AtSize(teacher.whole, teacher.recipe.size)
+        return AtSize(teacher.whole, self.recipe.distil.size or teacher.recipe.size)
 
     def _save(self) -> None:
         state = {

@@ -150,17 +150,24 @@ def tiff_directory(data: bytes) -> dict[int, Entry]:
 
 
 def tiff_is_excessive(data: bytes) -> bool:
-    """Whether a directory that Pillow reads has more numbers than any film's, or values that lie over one another."""
-    starts = [_tiff_start(data)]
-    for start in starts:
+    """Whether what Pillow reads has more directories or numbers than any film's, or values that lie over one another.
+
+    Of further pages only the second is read: a film has none.
+    """
+    first = _tiff_start(data)
+    waiting, seen = [first], set[int]()
+    while waiting:
+        start = waiting.pop()
+        if start in seen:
+            continue
+        seen.add(start)
         entries, following = _tiff_entries(data, start)
         numbers = sum(entry.number for entry in entries if entry.kind not in BYTES)
         size = sum(entry.number * SIZES.get(entry.kind, 0) for entry in entries)
-        if numbers > MAX_NUMBERS or size > len(data) + MAX_NUMBERS:
+        if len(seen) > MAX_DIRECTORIES or numbers > MAX_NUMBERS or size > len(data) + MAX_NUMBERS:
             return True
-        starts += [entry.value for entry in entries if entry.tag in DIRECTORIES] + [following] * (following > 0)
-        if len(starts) > MAX_DIRECTORIES:
-            return False
+        waiting += [entry.value for entry in entries if entry.tag in DIRECTORIES]
+        waiting += [following] if start == first and following else []
     return False
 
 

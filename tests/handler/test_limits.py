@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def rle_bomb() -> bytes:
 
 
 def tiff(*entries: tuple[int, int, int, int], body: int = 0, count: int | None = None) -> bytes:
-    table = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
+    table = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries, key=itemgetter(0)))
     return b"II*\0" + struct.pack("<IH", 8, count or len(entries)) + table + bytes(4) + bytes(body)
 
 
@@ -124,6 +125,13 @@ def followed(data: bytes, page: bytes) -> bytes:
     """A TIFF of nine entries and a second page."""
     end = 8 + 2 + 12 * 9
     return data[:end] + struct.pack("<I", len(data)) + data[end + 4 :] + page
+
+
+def behind_many_directories(entry: tuple[int, int, int, int]) -> bytes:
+    """The first pointer, which counts for Pillow, to a directory of `entry`; the others to ever other places."""
+    others = ((34665, 4, 1, place) for place in range(300, 320))
+    data = grey_tiff(64, 64, (34665, 4, 1, SIZE), *others, body=SIZE)[:SIZE]
+    return data + tiff(entry)[8:]
 
 
 def tiff_with_directory(pointer: int, *entries: tuple[int, int, int, int]) -> bytes:
@@ -189,6 +197,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "TIFF EXIF over one another": (
         lambda: tiff_with_directory(34665, *((tag, 7, SIZE - 1000, 300) for tag in range(100, 600))), "FilmTooLarge",
     ),
+    "TIFF EXIF behind many": (lambda: behind_many_directories((33434, 5, 4_000_000, 300)), "FilmTooLarge"),
     "TIFF second page": (
         lambda: followed(grey_tiff(64, 64, body=SIZE), tiff((256, 4, 1, 64), (258, 3, 15_000_000, 300))[8:]), "FilmTooLarge",
     ),
