@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-import yaml
 
 from cxr import network
 from cxr.network import LoadedNetwork
 from cxr.reading import Reader
-from cxr.settings import Settings
 from serving import paths
 from serving.properties import free_ports
 from serving.torchserve import TorchServe
+from tests.parts import extracted, reader_of
 
 MISSING = ("could not import", "not installed")
 """Words of a skip's reason, pytest.importorskip's and our own, that mean a missing package and not missing data."""
@@ -37,8 +35,7 @@ def archive(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def model_file(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The TorchScript file, out of the archive."""
-    with zipfile.ZipFile(archive) as opened:
-        return Path(opened.extract("model.pt", tmp_path_factory.mktemp("archive")))
+    return extracted(archive, tmp_path_factory.mktemp("archive"))
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +47,7 @@ def loaded(model_file: Path) -> LoadedNetwork:
 @pytest.fixture(scope="session")
 def reader(archive: Path, loaded: LoadedNetwork) -> Reader:
     """The archive's network behind the reading that training uses too, within the archive's limits, in this process."""
-    with zipfile.ZipFile(archive) as opened:
-        settings = Settings.from_yaml(yaml.safe_load(opened.read("model-config.yaml"))["handler"])
-    return Reader(loaded, settings.limits)
+    return reader_of(archive, loaded)
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,34 @@
-"""What tests of several folders share: chunks of a PNG, and films that are no part of the repository."""
+"""What tests of several folders share: an archive's parts, chunks of a PNG, films that are no part of the repository."""
 
 from __future__ import annotations
 
 import os
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
 import pytest
+import yaml
+
+from cxr.network import LoadedNetwork
+from cxr.reading import Reader
+from cxr.settings import Settings
 
 ROOT = Path(__file__).parent.parent
+
+
+def extracted(archive: Path, folder: Path) -> Path:
+    """An archive's TorchScript file."""
+    with zipfile.ZipFile(archive) as opened:
+        return Path(opened.extract("model.pt", folder))
+
+
+def reader_of(archive: Path, loaded: LoadedNetwork) -> Reader:
+    """`loaded` behind the reading of films, within the archive's limits."""
+    with zipfile.ZipFile(archive) as opened:
+        settings = Settings.from_yaml(yaml.safe_load(opened.read("model-config.yaml"))["handler"])
+    return Reader(loaded, settings.limits)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

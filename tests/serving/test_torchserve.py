@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -15,13 +16,17 @@ import psutil
 import pytest
 import requests
 
+from client import RestClient
 from serving import paths, processes
 from serving.errors import CannotStart, StartFailed
 from serving.properties import Ports, free_ports, read_properties
 from serving.torchserve import TorchServe
+from tests.parts import extracted
 from tests.serving.conftest import MANIFEST
 
 PATIENCE_S = 180.0
+RESNET18 = paths.ROOT / "model_store" / "resnet18" / "cxr.mar"
+"""The second archive that the repository ships."""
 CAUGHT = "signals are caught"
 Make = Callable[..., TorchServe]
 Write = Callable[..., Path]
@@ -76,11 +81,15 @@ def test_workers_see_the_archives_code_alone(server: TorchServe) -> None:
     assert all(Path(entry).is_relative_to(server.run) for entry in entries)
 
 
-def test_two_instances_side_by_side(server: TorchServe, torchserve: Make, archive: Path) -> None:
-    with torchserve(archive) as second:
+def test_two_instances_side_by_side(server: TorchServe, torchserve: Make, archive: Path, tmp_path: Path) -> None:
+    film = paths.FILM.read_bytes()
+    with torchserve(RESNET18) as second:
         assert not set(second.worker_pids("cxr")) & set(server.worker_pids("cxr"))
-        for instance in (server, second):
-            assert requests.get(f"{instance.inference_url}/ping", timeout=10).json() == {"status": "Healthy"}
+        for instance, served in ((server, archive), (second, RESNET18)):
+            client = RestClient(instance.inference_url)
+            answers = (client.predict(film), client.explain(film), client.explain(film, method="gradient_shap"))
+            model = extracted(served, tmp_path / str(instance.run.name)).read_bytes()
+            assert {answer.model.sha256 for answer in answers} == {hashlib.sha256(model).hexdigest()}
         folder = second.run
     assert members(folder) == []
     assert len(server.worker_pids("cxr")) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def write_card(run: Path, docs: Path, archive_readme: Path) -> list[Path]:
     folder = docs / FIGURES
     written = [docs / CARD, archive_readme, folder / REPORT_FILE]
     write(docs / CARD, render("model-card.md.j2", report))
-    write(archive_readme, render("archive-readme.md.j2", report))
+    card = Path(os.path.relpath(docs / CARD, archive_readme.parent)).as_posix()
+    write(archive_readme, render("archive-readme.md.j2", report, card=card))
     write(folder / REPORT_FILE, text)
     for name, drawing in drawings(report).items():
         written.append(folder / f"{name}.svg")
@@ -41,12 +43,12 @@ def write_card(run: Path, docs: Path, archive_readme: Path) -> list[Path]:
     return written
 
 
-def render(template: str, report: dict[str, Any]) -> str:
+def render(template: str, report: dict[str, Any], **more: str) -> str:
     """One of the Markdown templates."""
     made = environment(escape=False)
     data = DATA_SETS.get(frozenset(report["model"]["labels"]), "data-other.md")
     made.globals |= {"mistakes": mistakes, "surprises": surprises, "data": (TEMPLATES / data).read_text().strip()}
-    return made.get_template(template).render(report=report)
+    return made.get_template(template).render(report=report, **more)
 
 
 def mistakes(report: dict[str, Any]) -> list[str]:

@@ -31,6 +31,14 @@ def test_card_and_readme_show_every_headline_figure(docs: Path, report: dict[str
             assert f"| {row['title']} | {row['figure']} |" in text
 
 
+def test_the_archives_readme_leads_to_the_card(evaluated: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "store" / "small" / "README.md"
+    docs = tmp_path / "docs" / "small"
+    assert main(["card", "--run", str(evaluated), "--docs", str(docs), "--archive-readme", str(readme)]) == 0
+    (link,) = re.findall(r"\[the model card\]\(([^)]+)\)", readme.read_text())
+    assert (readme.parent / link).samefile(docs / "model-card.md")
+
+
 def test_every_picture_of_the_card_is_written(docs: Path) -> None:
     pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (docs / "model-card.md").read_text())
     assert len(pictures) == 6
