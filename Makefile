@@ -17,7 +17,6 @@ RUN_FOLDER ?= run
 PORT_OFFSET ?= 0
 
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check
 SERVING := $(PY) -m serving
 PLACES = --archive $(ARCHIVE) --config $(CONFIG) --run $(RUN_FOLDER) --port-offset $(PORT_OFFSET) $(if $(WORKERS),--workers $(WORKERS))
 REST_PORT = $(shell expr $$(sed -n 's/^ *inference_address *=.*:\([0-9][0-9]*\).*/\1/p' $(CONFIG) | grep . || echo 8080) + $(PORT_OFFSET))
@@ -71,8 +70,8 @@ card: $(VENV)/.serving ## model card, its figures and the archive's README from 
 	@exec $(PY) -m training card $(if $(RUN),--run "$(RUN)") $(if $(DOCS),--docs "$(DOCS)") \
 	    --archive-readme "$(dir $(ARCHIVE))README.md"
 
-archive: $(VENV)/.serving ## build the model archive from a training run: [RUN=runs/default] [ARCHIVE=model_store/cxr.mar]
-	@exec $(PY) -m training archive $(if $(RUN),--run "$(RUN)") --output "$(ARCHIVE)"
+archive: $(VENV)/.serving ## build the model archive: [RUN=runs/default] [ARCHIVE=model_store/cxr.mar] [KEEP_WEIGHTS=1: ARCHIVE's own, new handler]
+	@exec $(PY) -m training archive $(if $(RUN),--run "$(RUN)") $(if $(KEEP_WEIGHTS),--keep-weights) --output "$(ARCHIVE)"
 
 check: $(VENV)/.testing ## judge the code: ruff and mypy --strict; changes nothing
 	@$(PY) -m ruff check $(SOURCES)
@@ -111,18 +110,9 @@ $(PY):
 	    echo "error: $(PYTHON) -m venv failed: install the package python3-venv, or name another PYTHON." >&2; exit 1; }
 
 $(VENV)/.serving: requirements.txt | $(PY)
-	@$(if $(TORCH_INDEX),echo "Installing CPU-only torch ..." >&2; $(PIP) install --quiet --no-deps --index-url "$(TORCH_INDEX)" \
-	    $$(grep -E '^torch(vision)?==' requirements.txt) || { $(INSTALL_FAILED); })
 	@echo "Installing packages into $(VENV) (some minutes, once) ..." >&2
-	@$(PIP) install --quiet -r requirements.txt || { $(INSTALL_FAILED); }
-	@touch $@
+	@exec $(PY) -m serving.install requirements.txt --stamp $@ $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)")
 
 $(VENV)/.testing: requirements-dev.txt $(VENV)/.serving
 	@echo "Installing packages for the tests ..." >&2
-	@$(PIP) install --quiet -r requirements-dev.txt || { $(INSTALL_FAILED); }
-	@touch $@
-
-INSTALL_FAILED = df -Pk $(VENV) | awk 'NR == 2 && $$4 < 300000 {exit 1}' \
-	    && echo "error: Packages could not be installed: check the network and pip's words above, then run make again." >&2 \
-	    || echo "error: The disk is full: free $(NEEDED_GB) GB, or install a CPU-only torch (TORCH_INDEX), then run make again." >&2; \
-	    exit 1
+	@exec $(PY) -m serving.install requirements-dev.txt --stamp $@

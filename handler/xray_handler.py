@@ -20,6 +20,7 @@ from ts.metrics.metric_type_enum import MetricTypes
 from cxr import envelope, network
 from cxr.reading import Reader, Row
 from cxr.settings import Settings
+from cxr.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class XrayHandler:
             int(config.get("batchSize", 1)),
             self._observe,
         )
-        self.reader.warm_up()
+        warm_up(self.reader)
         log.info("ready: %s %s, %d threads", self.name, self.network.sha256[:12], threads)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

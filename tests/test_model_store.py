@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 
 import cxr.network
 from cxr.network import LoadedNetwork
-from cxr.reading import Request
+from cxr.request import Request
 from tests.parts import ROOT, extracted, reader_of, shared
 from training.data import part_of, scan
 from training.recipe import SplitSettings

@@ -149,7 +149,7 @@ def test_make_status_names_both_registrations(background: tuple[Path, int]) -> N
     run, offset = background
     done = make("status", offset=offset, run=run)
     assert done.returncode == 0
-    assert "cxr" in done.stdout and "cxr-attribution" in done.stdout
+    assert re.findall(r"^(\S+): ", done.stdout, re.MULTILINE) == ["cxr", "cxr-attribution"], done.stdout
 
 
 def test_make_predict_prints_the_answer(background: tuple[Path, int]) -> None:

@@ -40,8 +40,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     train.add_argument("--workers", type=int, default=0, help="processes that augment; the result is the same")
     train.set_defaults(command=_train)
     _add_report(commands)
-    archive = commands.add_parser("archive", help="build the .mar of a run")
-    archive.add_argument("--run", type=Path, default=Path("runs/default"))
+    archive = commands.add_parser("archive", help="build the .mar of a run, or anew with this checkout's handler")
+    weights = archive.add_mutually_exclusive_group()
+    weights.add_argument("--run", type=Path, default=Path("runs/default"))
+    weights.add_argument("--keep-weights", action="store_true", help="those that --output holds, not those of a run")
     archive.add_argument("--output", type=Path, default=Path("model_store/cxr.mar"))
     archive.set_defaults(command=_archive)
     recipes = commands.add_parser("recipes", help="table of published figures beside measured ones")
@@ -125,9 +127,12 @@ def _recipes(arguments: argparse.Namespace) -> None:
 
 
 def _archive(arguments: argparse.Namespace) -> None:
-    from training.archive import build
+    from training.archive import build, rebuild
     from training.export import MODEL_FILE
 
+    if arguments.keep_weights:
+        print(f"{arguments.output}  sha256 {rebuild(arguments.output)}")
+        return
     model = arguments.run / MODEL_FILE
     if not model.is_file():
         raise FileNotFoundError(f"no {model}: train first (make train DATA=<folder>), or name the run (RUN=<folder>)")

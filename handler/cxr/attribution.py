@@ -127,15 +127,32 @@ def _same_random_numbers() -> Iterator[None]:
 
 
 def gradient_shap(network: nn.Module, x: Tensor, target: int) -> tuple[Tensor, dict[str, Any]]:
-    """Lundberg and Lee 2017, arXiv:1705.07874, as expected gradients between black and the film."""
+    """Lundberg and Lee 2017, arXiv:1705.07874, as expected gradients between the film and black or mean grey.
+
+    Args:
+        x: (1, 3, S, S).
+
+    Returns:
+        (1, 3, S, S), and the number of samples.
+    """
     with _same_random_numbers():
         baselines = torch.cat([_black(x), torch.zeros_like(x)])
-        attributed = GradientShap(network).attribute(x, baselines, target=target, n_samples=SHAP_SAMPLES, stdevs=0.1)
-    return attributed, {"samples": SHAP_SAMPLES}
+        method, passes = GradientShap(network), SHAP_SAMPLES // INNER_BATCH
+        attributed = sum(
+            method.attribute(x, baselines, target=target, n_samples=INNER_BATCH, stdevs=0.1) for _ in range(passes)
+        )
+    return attributed / passes, {"samples": SHAP_SAMPLES}
 
 
 def occlusion(network: nn.Module, x: Tensor, target: int) -> tuple[Tensor, dict[str, Any]]:
-    """Zeiler and Fergus 2014, arXiv:1311.2901: the fall of the logit when a window is blacked out."""
+    """Zeiler and Fergus 2014, arXiv:1311.2901: the fall of the logit when a window is blacked out.
+
+    Args:
+        x: (1, 3, S, S).
+
+    Returns:
+        (1, 3, S, S), and window and stride in pixels.
+    """
     window, stride = (3, OCCLUSION_WINDOW, OCCLUSION_WINDOW), (3, OCCLUSION_STRIDE, OCCLUSION_STRIDE)
     with torch.no_grad():
         attributed = Occlusion(network).attribute(
@@ -152,16 +169,6 @@ INPUT_METHODS: dict[str, InputMethod] = {
 }
 METHODS = (DEFAULT, *INPUT_METHODS)
 FAST_METHODS = (DEFAULT,)
-
-
-def warm_up(network: LoadedNetwork) -> None:
-    """One pass forward and back, at the batch of the slow methods: their network is not the one of predictions.
-
-    No more of them: the worker is the least important one and has to be ready on a busy machine too.
-    """
-    side = network.recipe.size
-    x = torch.zeros(INNER_BATCH, 3, side, side, device=network.device, requires_grad=True)
-    torch.autograd.grad(network.whole(x).sum(), x)
 
 
 def attribute(method: str, network: LoadedNetwork, tensor: Tensor, feature_map: Tensor, target: int) -> Attribution:

@@ -237,7 +237,7 @@ def _to_film(ds: Dataset, limits: Limits) -> Film:
     if ds.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
         given = ds.PhotometricInterpretation if ds.PhotometricInterpretation in KNOWN_PHOTOMETRIC else "unknown"
         raise UnsupportedEncoding(f"photometric interpretation {given} of one sample")
-    return grey_film(_levels(pixels, ds), ds)
+    return grey_film(pixels, ds)
 
 
 def _decode(ds: Dataset, limits: Limits) -> NDArray[Any]:
@@ -271,7 +271,10 @@ def _decode_native(ds: Dataset) -> NDArray[Any]:
 
 
 def _frame(encapsulated: bytes) -> bytes:
-    """PS3.5 A.4: the only frame, out of its fragments, of each of which and of its offset pydicom makes an object."""
+    """PS3.5 A.4: the only frame, put together of its fragments.
+
+    pydicom makes an object of each fragment and of each offset, so both are counted first.
+    """
     offsets = int.from_bytes(encapsulated[4:8], "little") // 4
     if max(offsets, encapsulated.count(ITEM)) > MAX_FRAGMENTS:
         raise FilmTooLarge("the compressed frame is cut into more fragments than any film")
@@ -294,7 +297,7 @@ def _decode_frame(
         raise UnreadableImage("the compressed frame and the DICOM header contradict each other")
     if frame.precision > ds.BitsAllocated:
         raise UnreadableImage("the compressed frame has more bits than the DICOM header allocates")
-    if END_OF_IMAGE not in data[-16:]:  # a decoder would fill the missing part with grey
+    if END_OF_IMAGE not in data.rstrip(b"\0")[-16:]:  # a decoder would fill the missing part with grey
         raise UnreadableImage("the compressed frame is truncated")
     if codec is imagecodecs.jpeg8_decode and ds.PhotometricInterpretation == "RGB" and not jpeg_names_its_colours(data):
         return imagecodecs.jpeg8_decode(data, colorspace="RGB", outcolorspace="RGB")  # libjpeg would guess YCbCr
@@ -323,22 +326,6 @@ def _stored_bits(pixels: NDArray[Any], ds: Dataset, precision: int) -> NDArray[A
     """
     shift = min(precision, _high_bit(ds) + 1) - int(ds.BitsStored)
     return pixels >> shift if shift > 0 else pixels
-
-
-def _levels(pixels: NDArray[Any], ds: Dataset) -> NDArray[Any]:
-    """Stored values as unsigned levels 0 .. 2^BitsStored - 1 whatever the sign and the bits above them.
-
-    PS3.5 8.1.1: bits outside BitsStored mean nothing (old objects keep overlays there). For signed data
-    (two's complement) the sign bit is flipped, so that level = value + 2^(BitsStored - 1).
-    """
-    bits = int(ds.BitsStored)
-    unsigned = np.uint8 if pixels.dtype.itemsize == 1 else np.uint16
-    levels: NDArray[Any] = pixels.astype(pixels.dtype.newbyteorder("="), copy=False).view(unsigned)
-    if bits < 8 * levels.dtype.itemsize:
-        levels = levels & unsigned((1 << bits) - 1)
-    if ds.PixelRepresentation == 1:
-        levels = levels ^ unsigned(1 << (bits - 1))
-    return levels
 
 
 # --- colour ----------------------------------------------------------------------------------------

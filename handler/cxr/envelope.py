@@ -11,21 +11,24 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cxr import attribution, open_inference
 from cxr.dicom import is_dicom
-from cxr.errors import BadRequest, CxrError
+from cxr.errors import BadRequest, CxrError, internal
 from cxr.picture import sniff
-from cxr.reading import Explain, Request, Row
+from cxr.reading import Row
 from cxr.recipe import Recipe
+from cxr.request import Explain, Request
 
 log = logging.getLogger(__name__)
 
 BODY_NAMES = ("body", "data")
 OPTIONS = ("explain", "target", "overlay", "request_id")
+JSON_OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{")
 HEADER_PREFIX = "x-cxr-"
 OVERLAY_PATH = "overlay.png"
 """Last part of /explanations/<model>/<version>/overlay.png; TorchServe hands it on as header `url_path`."""
@@ -73,7 +76,7 @@ def unwrap(row: Mapping[str, Any], headers: Mapping[str, Any], server_id: str, r
         name, body = _body(row)
         kind = "v2" if _looks_like_json(body) else "json"
         document = body if isinstance(body, dict) else _json(body, recipe)
-        if open_inference.is_infer_request(document) or _is_json_of_none(body, name, headers):
+        if open_inference.is_infer_request(document) or _announced_as_json(body, name, headers):
             kind = "v2"
             request_id = _clean(open_inference.id_of(document)) or request_id
             return Asked(request_id, open_inference.parse(document, request_id, recipe), kind)
@@ -84,7 +87,7 @@ def unwrap(row: Mapping[str, Any], headers: Mapping[str, Any], server_id: str, r
         return Asked(request_id, (), kind, error)
     except Exception as error:
         log.error("row could not be taken apart: %s", type(error).__name__)
-        return Asked(request_id, (), kind, CxrError(f"internal error ({type(error).__name__})"))
+        return Asked(request_id, (), kind, internal(error))
 
 
 def _body(row: Mapping[str, Any]) -> tuple[str, bytes | dict[str, Any]]:
@@ -102,16 +105,16 @@ def _bytes(body: Any) -> bytes:
     return json.dumps(body).encode() if isinstance(body, (dict, list)) else bytes(body)
 
 
-def _is_json_of_none(body: bytes | dict[str, Any], name: str, headers: Mapping[str, Any]) -> bool:
+def _announced_as_json(body: bytes | dict[str, Any], name: str, headers: Mapping[str, Any]) -> bool:
     """Announced as JSON, and neither an image nor a v2 request: a v2 request gone wrong."""
     part = headers.get(name)
-    announced = part.get("content-type") if isinstance(part, Mapping) else None
+    announced = str(part.get("content-type")).partition(";")[0] if isinstance(part, Mapping) else ""
     image = isinstance(body, bytes) and (is_dicom(body) or sniff(body) is not None)
-    return announced == "application/json" and not image
+    return announced.strip().lower() == "application/json" and not image
 
 
 def _looks_like_json(body: bytes | dict[str, Any]) -> bool:
-    return isinstance(body, dict) or body[:16].lstrip()[:1] == b"{"
+    return isinstance(body, dict) or JSON_OBJECT.match(body) is not None
 
 
 def _json(body: bytes, recipe: Recipe) -> Any:

@@ -38,6 +38,11 @@ class CxrError(Exception):
         }
 
 
+def internal(error: Exception) -> CxrError:
+    """What a client is told of an error of ours: its type alone, for its message may quote a patient."""
+    return CxrError(f"internal error ({type(error).__name__})")
+
+
 class BadRequest(CxrError):
     status = 400
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
-from cxr.errors import CxrError, FilmTooLarge
+from cxr.errors import CxrError, FilmTooLarge, internal
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def batches(step: Callable[[list[R]], None], rows: Sequence[R], size: int) -> No
 
 
 def guarded(step: Callable[[], None], rows: Sequence[HasError], name: str) -> None:
-    """An exception becomes the rows' error. Of a foreign one only the type is told: its message may quote a patient."""
+    """An exception becomes the rows' error."""
     try:
         step()
         return
@@ -53,7 +53,7 @@ def guarded(step: Callable[[], None], rows: Sequence[HasError], name: str) -> No
         error = FilmTooLarge("the film needs more memory than there is")
     except Exception as unknown:
         log.error("%s failed: %s", name, type(unknown).__name__)
-        error = CxrError(f"internal error ({type(unknown).__name__})")
+        error = internal(unknown)
     for row in rows:
         row.error = error
 

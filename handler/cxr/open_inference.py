@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from cxr.errors import BadRequest, CxrError, FilmTooLarge
-from cxr.reading import Request, Row
+from cxr.reading import Row
 from cxr.recipe import Recipe
+from cxr.request import Request
 
 MAX_FILMS = 16
 """Films in one request."""

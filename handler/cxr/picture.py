@@ -42,8 +42,8 @@ UPRIGHT = {
 }  # fmt: skip
 """EXIF 2.32, 4.6.4 A, tag 274: what brings a stored picture upright."""
 ImageFile.LOAD_TRUNCATED_IMAGES = False
-# Of sizes, which our own limit judges, and of metadata, which may quote a patient. Once for all threads:
-# warnings.catch_warnings is for one.
+# Pillow warns of sizes, which our own limit judges, and of metadata, which it quotes and which may name a patient.
+# Switched off once for all threads: warnings.catch_warnings is for one.
 warnings.filterwarnings("ignore", module="PIL")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Pillow knows WhiteIsZero of 16 bits in little endian only.
@@ -94,7 +94,7 @@ def _read(data: bytes, kind: str, limits: Limits) -> Film:
     if kind == "PNG" and _is_deep_colour(data):
         film = _to_film(_turned(Image.fromarray(_luminance(data)), turn), inverted=False)
         return replace(film, colour=chroma(_to_rgb(image)))
-    return _to_film(_turned(image, turn), inverted=_white_is_zero_16(image, kind))
+    return _to_film(_turned(image, turn), inverted=_white_is_zero(image, kind))
 
 
 def _open(data: bytes, kind: str) -> Any:
@@ -136,9 +136,9 @@ def _check_single(image: Any, kind: str) -> None:
         raise MultiFrame("the PNG is animated")
 
 
-def _white_is_zero_16(image: Any, kind: str) -> bool:
-    """Pillow turns WhiteIsZero round for 1 and 8 bit, and leaves 16 bit as stored."""
-    return kind == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+def _white_is_zero(image: Any, kind: str) -> bool:
+    """Pillow turns WhiteIsZero round for 1 and 8 bit, and leaves 16 bit and floats as stored."""
+    return kind == "TIFF" and image.mode.startswith(("I;16", "F")) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
 
 
 def _to_film(image: Any, *, inverted: bool) -> Film:
@@ -146,21 +146,22 @@ def _to_film(image: Any, *, inverted: bool) -> Film:
         tone = np.linspace(0, 1, 65536)
         return Film(np.asarray(image).astype(np.uint16), tone[::-1] if inverted else tone)
     if image.mode in ("I", "F"):
-        return _from_wide(np.asarray(image))
+        return _from_wide(np.asarray(image), inverted=inverted)
     if image.mode in ("1", "L"):
         return Film(np.asarray(image.convert("L")), np.linspace(0, 1, 256))
     colours = _to_rgb(image)
     return Film(np.asarray(colours.convert("L")), np.linspace(0, 1, 256), colour=chroma(colours))
 
 
-def _from_wide(values: NDArray[Any]) -> Film:
+def _from_wide(values: NDArray[Any], *, inverted: bool) -> Film:
     """32-bit integers or floats (rows, columns): 65,536 even steps between their extremes."""
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise UnreadableImage("the picture holds values that are no numbers")
     low, high = values.min(), values.max()
+    tone = np.linspace(0, 1, 65536)
     steps = np.rint((values - low) / max(high - low, np.finfo(float).tiny) * 65535)
-    return Film(steps.astype(np.uint16), np.linspace(0, 1, 65536))
+    return Film(steps.astype(np.uint16), tone[::-1] if inverted else tone)
 
 
 def _is_deep_colour(png: bytes) -> bool:

@@ -22,30 +22,62 @@ MAX_LUT = 1 << 18
 """Bytes of LUT Data: 65,536 entries of 16 bits have half of it."""
 
 
-def grey_film(levels: NDArray[Any], ds: Dataset) -> Film:
-    """The film of unsigned levels (rows, columns), 0 .. 2^BitsStored - 1; a broken VOI transformation is a warning.
+def grey_film(pixels: NDArray[Any], ds: Dataset) -> Film:
+    """The film of decoded pixels (rows, columns), bit 0 the lowest stored one; a broken VOI is a warning.
 
     Raises:
         UnreadableImage: no finite grey values.
     """
-    bits = int(ds.BitsStored)
+    bits, levels = int(ds.BitsStored), _levels(pixels, ds)
     offset = 1 << (bits - 1) if ds.PixelRepresentation == 1 else 0
     stored = np.arange(1 << bits, dtype=np.float64) - offset  # (levels,) stored value of each level
     modality = modality_lut(stored, ds)
-    problems: list[str] = []
-    shown = _voi_or_none(modality, ds, problems)
-    film = Film(levels, _tone(shown, stored, ds), warnings=tuple(problems))
-    if not problems and _has_voi(ds) and _flat(film) and not _flat(Film(levels, stored)):
+    shown, problems = _windowed(modality, ds)
+    film = Film(levels, _tone(shown, stored, ds), warnings=problems)
+    if not problems and _has_voi(ds) and _flat(film) and not _flat(Film(levels, _tone(stored, stored, ds))):
         problem = "the VOI window leaves no contrast and was not applied"
         return Film(levels, _tone(modality, stored, ds), warnings=(problem,))
     return film
 
 
+def _levels(pixels: NDArray[Any], ds: Dataset) -> NDArray[Any]:
+    """Stored values as unsigned levels 0 .. 2^BitsStored - 1 whatever the sign and the bits above them.
+
+    PS3.5 8.1.1: bits outside BitsStored mean nothing (old objects keep overlays there). For signed data
+    (two's complement) the sign bit is flipped, so that level = value + 2^(BitsStored - 1). Padding that needs the
+    bits above gets the level 2^BitsStored.
+    """
+    bits = int(ds.BitsStored)
+    unsigned = np.uint8 if pixels.dtype.itemsize == 1 else np.uint16
+    words: NDArray[Any] = pixels.astype(pixels.dtype.newbyteorder("="), copy=False).view(unsigned)
+    levels = words & unsigned((1 << bits) - 1) if bits < 8 * words.dtype.itemsize else words
+    if ds.PixelRepresentation == 1:
+        levels = levels ^ unsigned(1 << (bits - 1))
+    if (padded := _padded_above(words, ds)) is not None:
+        levels[padded] = 1 << bits
+    return levels
+
+
+def _padded_above(words: NDArray[Any], ds: Dataset) -> NDArray[np.bool_] | None:
+    """(rows, columns) True where a word is padding and its stored bits are not; None where padding needs no more."""
+    padding, half = _padding(ds), 1 << (int(ds.BitsStored) - 1)
+    lowest, highest = (-half, half - 1) if ds.PixelRepresentation == 1 else (0, 2 * half - 1)
+    if padding is None or (lowest <= padding[0] and padding[1] <= highest):
+        return None
+    values = words.view(f"i{words.dtype.itemsize}") if ds.PixelRepresentation == 1 else words
+    stored = (values >= lowest) & (values <= highest)
+    return (values >= padding[0]) & (values <= padding[1]) & ~stored
+
+
 def _tone(shown: NDArray[np.float64], stored: NDArray[np.float64], ds: Dataset) -> NDArray[np.float64]:
     """`Film.tone` of what is `shown` for each stored value: inverted where the object says so, NaN for padding."""
     tone = _to_unit(-shown if _inverted(ds) else shown)
-    tone[_padding(stored, ds)] = np.nan
-    return tone
+    padding = _padding(ds)
+    if padding is None:
+        return tone
+    low, high = padding
+    tone[(stored >= low) & (stored <= high)] = np.nan
+    return np.append(tone, np.nan)
 
 
 def _flat(film: Film) -> bool:
@@ -65,14 +97,16 @@ def _inverted(ds: Dataset) -> bool:
     return bool(ds.PhotometricInterpretation == "MONOCHROME1" or ds.get("PresentationLUTShape") == "INVERSE")
 
 
-def _padding(stored: NDArray[np.float64], ds: Dataset) -> NDArray[np.bool_]:
-    """PS3.3 C.7.5.1.1.2: PixelPaddingValue, or all values between it and PixelPaddingRangeLimit."""
+def _padding(ds: Dataset) -> tuple[int, int] | None:
+    """PS3.3 C.7.5.1.1.2: PixelPaddingValue, or all values between it and PixelPaddingRangeLimit.
+
+    Values of the allocated word: the standard allows padding outside the range of the stored bits.
+    """
     value = ds.get("PixelPaddingValue")
     if value is None:
-        return np.zeros(stored.shape, np.bool_)
-    limit = ds.get("PixelPaddingRangeLimit", value)
-    low, high = sorted((_as_stored(value, ds), _as_stored(limit, ds)))
-    return (stored >= low) & (stored <= high)
+        return None
+    low, high = sorted((_as_stored(value, ds), _as_stored(ds.get("PixelPaddingRangeLimit", value), ds)))
+    return low, high
 
 
 def _as_stored(value: Any, ds: Dataset) -> int:
@@ -86,7 +120,7 @@ def _as_stored(value: Any, ds: Dataset) -> int:
 
 
 def modality_lut(values: NDArray[np.float64], ds: Dataset) -> NDArray[np.float64]:
-    """Modality LUT Sequence or rescale, PS3.3 C.11.1; the values themselves where there is neither."""
+    """Modality LUT Sequence or rescale, PS3.3 C.11.1; the values themselves where there is neither; all (levels,)."""
     if ds.get("ModalityLUTSequence"):
         return _lookup(values, ds.ModalityLUTSequence[0], ds)
     slope, intercept = ds.get("RescaleSlope"), ds.get("RescaleIntercept")
@@ -97,17 +131,23 @@ def _has_voi(ds: Dataset) -> bool:
     return bool(ds.get("VOILUTSequence")) or None not in (ds.get("WindowCenter"), ds.get("WindowWidth"))
 
 
-def _voi_or_none(values: NDArray[np.float64], ds: Dataset, problems: list[str]) -> NDArray[np.float64]:
+def _windowed(values: NDArray[np.float64], ds: Dataset) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """A film with a broken VOI transformation is still a film: it is shown without, and a warning says so."""
     try:
-        return voi_lut(values, ds)
+        return voi_lut(values, ds), ()
     except (ValueError, TypeError, IndexError, AttributeError, OverflowError):
-        problems.append("the VOI LUT or window is invalid and was not applied")
-        return values
+        return values, ("the VOI LUT or window is invalid and was not applied",)
 
 
 def voi_lut(values: NDArray[np.float64], ds: Dataset) -> NDArray[np.float64]:
-    """VOI LUT Sequence, else the first window, PS3.3 C.11.2; the values themselves where there is neither."""
+    """VOI LUT Sequence, else the first window, PS3.3 C.11.2; the values themselves where there is neither.
+
+    Args:
+        values: (levels,) after the modality LUT.
+
+    Raises:
+        ValueError: an invalid LUT or window.
+    """
     if ds.get("VOILUTSequence"):
         return _lookup(np.rint(values), ds.VOILUTSequence[0], ds)
     if not _has_voi(ds):

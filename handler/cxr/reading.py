@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor
 
 from cxr import attribution, isolation
-from cxr.checks import check_explanation, check_tensor
 from cxr.dicom import is_dicom, read_dicom
 from cxr.errors import BadRequest, CxrError
 from cxr.film import Film, Limits
 from cxr.network import LoadedNetwork
 from cxr.picture import read_picture
 from cxr.recipe import Recipe
+from cxr.request import Explain, Request, check_explanation, check_tensor
 
 NOTICE = "Research use only. Not for diagnosis."
 MAX_DECODERS = 4
@@ -181,19 +181,10 @@ def inspect_features(distance: float, recipe: Recipe) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Explain:
-    """That an explanation is wanted, and which."""
-
-    method: str = attribution.DEFAULT
-    target: str | None = None
-    """A label of the recipe; None for the predicted one."""
-    overlay: bool = True
-
-
-@dataclass(frozen=True)
 class Explanation:
     """Where the evidence for one class lies in one film."""
 
+    method: str
     target: str
     attributed: attribution.Attribution
     overlay_png: bytes | None
@@ -218,7 +209,7 @@ def explain(
     if asked.overlay and picture is not None:
         caption = f"{labels[target]} {prediction.probabilities[target]:.2f}  {asked.method}"
         overlay = attribution.overlay(picture, attributed.heat_map, caption, NOTICE)
-    return Explanation(labels[target], attributed, overlay)
+    return Explanation(asked.method, labels[target], attributed, overlay)
 
 
 # --- respond ---------------------------------------------------------------------------------------
@@ -233,45 +224,24 @@ def decide(verdict: Verdict, confidence: float, recipe: Recipe) -> str:
 
 def respond(row: Row, network: LoadedNetwork) -> dict[str, Any]:
     """The JSON of the contract for a row that has a prediction."""
-    assert row.prediction is not None
-    recipe, prediction = network.recipe, row.prediction
-    verdict = row.verdict or inspect_features(prediction.distance, recipe)
+    recipe, prediction, verdict = network.recipe, row.prediction, row.verdict
+    assert prediction is not None and verdict is not None
     answer: dict[str, Any] = {
         "model": {"name": recipe.name, "version": recipe.version, "sha256": network.sha256},
         "request_id": row.request.request_id,
         "prediction": recipe.labels[prediction.best],
         "probabilities": {label: round(p, 6) for label, p in zip(recipe.labels, prediction.probabilities, strict=True)},
         "decision": decide(verdict, max(prediction.probabilities), recipe),
-        "gate": {
-            "score": round(verdict.score, 4),
-            "threshold": round(verdict.threshold, 4),
-            "reason": verdict.reason,
-        },
+        "gate": {"score": round(verdict.score, 4), "threshold": round(verdict.threshold, 4), "reason": verdict.reason},
         "warnings": [*row.warnings, *([REASONS[verdict.reason]] if verdict.reason else [])],
         "notice": NOTICE,
     }
-    if row.explanation is not None and row.request.explain is not None:
-        method, explanation = row.request.explain.method, row.explanation
-        answer["attribution"] = {
-            "method": method,
-            "target": explanation.target,
-            **explanation.attributed.as_json(),
-        }
+    if (found := row.explanation) is not None:
+        answer["attribution"] = {"method": found.method, "target": found.target, **found.attributed.as_json()}
     return answer
 
 
 # --- the whole way, for a batch --------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Request:
-    """One row of a batch: encoded bytes, or a prepared tensor (3, S, S) float32."""
-
-    film: bytes | Tensor
-    request_id: str = ""
-    explain: Explain | None = None
-    shared_by: int = 1
-    """Films that were sent together and share the limit of pixels: all of a batch have to be done in time."""
 
 
 @dataclass
@@ -331,7 +301,7 @@ class Reader:
     def _prepare(self, row: Row) -> None:
         """bytes -> decode -> quality gate -> contrast stretch -> centre crop -> tensor"""
         if row.request.explain is not None:
-            check_explanation(row.request.explain.method, row.request.explain.target, self.recipe, self.methods)
+            check_explanation(row.request.explain, self.recipe, self.methods)
         if isinstance(row.request.film, Tensor):
             row.tensor = check_tensor(row.request.film, self.recipe)
             row.warnings.append("prepared tensor: contrast stretch and pixel checks were the sender's")
@@ -347,11 +317,12 @@ class Reader:
         row.warnings.extend(film.warnings)
 
     def _predict(self, rows: list[Row]) -> None:
-        """tensor -> predict, all rows in one forward pass"""
+        """tensor -> predict -> quality gate, all rows in one forward pass"""
         with isolation.timed("predict", self.observe):
             tensors = [row.tensor for row in rows if row.tensor is not None]
             for row, prediction in zip(rows, predict(self.network, torch.stack(tensors)), strict=True):
                 row.prediction = prediction
+                row.verdict = row.verdict or inspect_features(prediction.distance, self.recipe)
 
     def _explain(self, row: Row) -> None:
         """predict -> explain, if asked"""
@@ -364,15 +335,3 @@ class Reader:
 
     def _respond(self, row: Row) -> None:
         row.answer = respond(row, self.network)
-
-    def warm_up(self) -> None:
-        """Run every batch shape and the default explanation: first calls are slow."""
-        side = self.recipe.size
-        for films in range(1, self.batch + 1):
-            blank = torch.zeros(films, 3, side, side)
-            for _ in range(2):  # TorchScript profiles the first call and optimises at the second
-                predictions = predict(self.network, blank)
-        picture = np.zeros((side, side), np.uint8)
-        explain(self.network, Explain(), blank[0], predictions[0], picture)
-        if self.methods - set(attribution.FAST_METHODS):
-            attribution.warm_up(self.network)

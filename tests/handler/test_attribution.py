@@ -27,7 +27,9 @@ from cxr.attribution import (
     overlay,
 )
 from cxr.network import LoadedNetwork
-from cxr.reading import NOTICE, Explain, Reader, Request
+from cxr.reading import NOTICE, Reader
+from cxr.request import Explain, Request
+from cxr.warm_up import warm_up
 from tests.handler.films import RG1_PNG, tensor_of
 
 
@@ -206,16 +208,17 @@ class Watched(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def test_integrated_gradients_finds_the_gradients_of_its_batch_warmed_up(plain: LoadedNetwork) -> None:
+def test_gradients_are_wanted_of_batches_that_were_warmed_up(plain: LoadedNetwork) -> None:
     warm, used = Watched(), Watched()
-    Reader(replace(plain, whole=warm), methods=attribution.METHODS, batch=1).warm_up()
-    integrated_gradients(used, torch.rand(1, 3, 64, 64), 0)
+    warm_up(Reader(replace(plain, whole=warm), methods=attribution.METHODS, batch=1))
+    for method in (integrated_gradients, gradient_shap):
+        method(used, torch.rand(1, 3, 64, 64), 0)
     assert {(size, True) for size, gradients in used.seen if gradients} <= warm.seen
 
 
 def test_predictions_alone_warm_no_slow_method_up(plain: LoadedNetwork) -> None:
     watched = Watched()
-    Reader(replace(plain, whole=watched), methods=["grad_cam"], batch=1).warm_up()
+    warm_up(Reader(replace(plain, whole=watched), methods=["grad_cam"], batch=1))
     assert not watched.seen
 
 

@@ -13,7 +13,8 @@ from cxr.attribution import Attribution
 from cxr.envelope import MAX_REQUEST_ID, Asked, unwrap, wrap
 from cxr.errors import BadRequest, FilmTooLarge, UnsupportedImage
 from cxr.open_inference import MAX_FILMS
-from cxr.reading import Explain, Explanation, Request, Row
+from cxr.reading import Explanation, Row
+from cxr.request import Explain, Request
 from tests.handler.films import RECIPE
 
 FILM = b"\x89PNG\r\n\x1a\n of some film"
@@ -153,15 +154,25 @@ def test_an_error_carries_the_clients_id() -> None:
 # --- v2 ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", [V2, json.dumps(V2), json.dumps(V2).encode(), b" \n" + json.dumps(V2).encode()])
+@pytest.mark.parametrize(
+    "body",
+    [
+        V2,
+        json.dumps(V2),
+        json.dumps(V2).encode(),
+        b" \n" * 99 + json.dumps(V2).encode(),
+        b"\xef\xbb\xbf" + json.dumps(V2).encode(),
+    ],
+)
 def test_a_v2_request_is_known_by_its_inputs(body: Any) -> None:
     assert asked({"body": body}) == Asked("v2-1", (Request(b"a", "v2-1"),), "v2")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"null", b"[]", b"<html>", b'{"inputs": 1}', b'{"inputs":' + b"[" * 900])
 def test_a_v2_request_gone_wrong_stays_one(body: bytes) -> None:
-    taken = asked({"body": body}, JSON)
-    assert (taken.kind, type(taken.error)) == ("v2", BadRequest)
+    for headers in (JSON, {"body": {"content-type": "Application/JSON; charset=utf-8"}}):
+        taken = asked({"body": body}, headers)
+        assert (taken.kind, type(taken.error)) == ("v2", BadRequest)
 
 
 @pytest.mark.parametrize("token", [b"[],", b"{},", b"1e1,", b"[[[]]],", b'"",'])

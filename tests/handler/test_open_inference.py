@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cxr.errors import BadRequest, CxrError, UnsupportedImage
 from cxr.open_inference import MAX_FILMS, NO_PROBABILITY, is_infer_request, parse, respond
-from cxr.reading import Request, Row
+from cxr.reading import Row
+from cxr.request import Request
 from tests.handler.films import RECIPE
 
 SIDE = RECIPE.size

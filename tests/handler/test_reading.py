@@ -3,55 +3,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
 import zipfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from pydicom import uid
 
-from cxr import isolation, reading
-from cxr.errors import BadRequest, CxrError, FilmTooLarge, NotAFilm, UnreadableImage, UnsupportedImage, WrongModel
-from cxr.film import Film, Limits
+from cxr import reading
+from cxr.errors import BadRequest, FilmTooLarge, NotAFilm, UnreadableImage, UnsupportedImage, WrongModel
+from cxr.film import Limits
 from cxr.network import LoadedNetwork
-from cxr.reading import (
-    NOTICE,
-    Explain,
-    Reader,
-    Request,
-    Row,
-    Verdict,
-    decide,
-    inspect_features,
-    inspect_pixels,
-    stretch,
-)
+from cxr.reading import NOTICE, Reader, Row, Verdict, decide, inspect_features, stretch
 from cxr.recipe import GateThresholds, Recipe
+from cxr.request import Explain, Request
 from tests.handler import films
-from tests.handler.films import RECIPE, RG1_PNG, chest, coloured, film_of, picture, tensor_of
-from tests.parts import shared
+from tests.handler.asking import answer, ask, run_tensors
+from tests.handler.films import RECIPE, RG1_PNG, chest, film_of, picture, tensor_of
 
 RG1 = RG1_PNG.read_bytes()
 GREY = chest(bits=8)
-
-
-def ask(reader: Reader, *given: bytes | torch.Tensor | Request) -> list[Row]:
-    return reader.read([entry if isinstance(entry, Request) else Request(entry) for entry in given])
-
-
-def answer(reader: Reader, film: bytes) -> dict[str, Any]:
-    (row,) = ask(reader, film)
-    assert row.error is None, row.error
-    return row.answer
 
 
 # --- decode ----------------------------------------------------------------------------------------
@@ -81,44 +54,6 @@ def test_films_decoded_at_once_do_not_grow_with_the_machine(
 ) -> None:
     pool = Reader(loaded, threads=threads)._pool
     assert (pool and pool._max_workers) == decoders
-
-
-# --- gate, first half ------------------------------------------------------------------------------
-
-
-def pixel_verdict(pixels: Any) -> str | None:
-    verdict = inspect_pixels(film_of(picture(pixels)), RECIPE)
-    return verdict and verdict.reason
-
-
-@pytest.mark.parametrize("level", [0, 7, 255])
-def test_a_constant_film_is_blank(level: int) -> None:
-    assert pixel_verdict(np.full((99, 99), level, np.uint8)) == "blank"
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_nearly_constant_film_is_blank(dtype: type) -> None:
-    noise = np.random.default_rng(0).integers(-2, 3, (200, 200))
-    assert pixel_verdict((np.iinfo(dtype).max // 3 + noise).astype(dtype)) == "blank"
-
-
-def test_a_constant_film_with_a_mark_is_blank() -> None:
-    pixels = np.full((500, 500), 20, np.uint8)
-    pixels[:20, :20] = 255  # 0.16 % of the film
-    assert pixel_verdict(pixels) == "blank"
-
-
-def test_a_colour_picture_is_no_film_whatever_its_contrast() -> None:
-    assert pixel_verdict(coloured()) == "colour"
-
-
-def test_ten_bits_in_sixteen_are_not_blank() -> None:
-    assert pixel_verdict(chest(bits=10).astype(np.uint16)) is None
-
-
-def test_a_faint_tint_is_not_colour() -> None:
-    tinted = np.dstack([GREY, GREY, np.clip(GREY * 0.9, 0, 255).astype(np.uint8)])
-    assert pixel_verdict(tinted) is None
 
 
 # --- stretch and tensor ----------------------------------------------------------------------------
@@ -210,14 +145,6 @@ def test_training_and_serving_share_the_way_to_the_tensor() -> None:
 # --- determinism -----------------------------------------------------------------------------------
 
 
-def run_tensors(paths: Sequence[Path], seed: str, *places: Path) -> tuple[list[str], str]:
-    places = places or (films.ROOT / "handler",)
-    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(map(str, [*places, films.ROOT]))}
-    command = [sys.executable, str(Path(__file__).with_name("tensors.py")), *map(str, paths)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines(), done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Films as files."""
@@ -302,143 +229,6 @@ def test_a_rejected_film_says_why(reader: Reader) -> None:
 def test_film_warnings_reach_the_answer(reader: Reader) -> None:
     told = answer(reader, films.dicom(chest(), WindowCenter=1, WindowWidth=0))
     assert any("window is invalid" in warning for warning in told["warnings"])
-
-
-# --- DICOM and PNG of one film ---------------------------------------------------------------------
-
-
-def probabilities(reader: Reader, film: bytes) -> list[float]:
-    return list(answer(reader, film)["probabilities"].values())
-
-
-def rg1_values() -> Any:
-    """RG1's stored values turned to MONOCHROME2, 15 bits."""
-    return 32767 - film_of(films.packaged("RG1_UNCR.dcm")).pixels
-
-
-def darkened() -> Any:
-    """Mirrored, under another tone curve: the archive's model is less sure of it than of RG1, 0.8 and not 0.99."""
-    return np.rint((rg1_values()[:, ::-1] / 32767) ** 4 * 32767)
-
-
-def cropped() -> Any:
-    """The middle: the model takes it for another class, at 0.9."""
-    return rg1_values()[300:1800, 150:1700]
-
-
-FILMS = {"RG1": rg1_values, "darkened": darkened, "cropped": cropped}
-
-
-@pytest.fixture(scope="module", params=FILMS)
-def deep(request: pytest.FixtureRequest) -> NDArray[np.uint16]:
-    """(rows, columns), 15 bits."""
-    values: NDArray[np.uint16] = np.ascontiguousarray(FILMS[request.param]().astype(np.uint16))
-    return values
-
-
-def as_dicom(deep: NDArray[np.uint16]) -> bytes:
-    return films.dicom(deep, BitsStored=15, HighBit=14)
-
-
-def test_the_films_compared_are_not_all_beyond_doubt(reader: Reader) -> None:
-    surest = [max(probabilities(reader, as_dicom(make().astype(np.uint16)))) for make in FILMS.values()]
-    assert min(surest) < 0.98  # where a probability is near 1, hardly any change of the film would show
-
-
-def test_dicom_and_16_bit_png_of_one_film_agree(reader: Reader, deep: NDArray[np.uint16]) -> None:
-    assert probabilities(reader, picture(deep * 2)) == pytest.approx(probabilities(reader, as_dicom(deep)), abs=1e-3)
-
-
-def test_dicom_and_8_bit_png_of_the_stretched_film_agree(reader: Reader, deep: NDArray[np.uint16]) -> None:
-    png = picture(stretch(film_of(as_dicom(deep)), reader.recipe.stretch))
-    assert probabilities(reader, png) == pytest.approx(probabilities(reader, as_dicom(deep)), abs=1e-3)
-
-
-def test_monochrome1_and_16_bit_png_of_one_film_agree(reader: Reader) -> None:
-    dicom = films.packaged("RG1_UNCR.dcm")
-    png = picture(rg1_values().astype(np.uint16) * 2)
-    assert probabilities(reader, png) == pytest.approx(probabilities(reader, dicom), abs=1e-3)
-
-
-def test_monochrome1_and_8_bit_png_of_one_film_agree(reader: Reader) -> None:
-    """To 5e-3 (0.0017 measured) and RG1 alone: eight bits over the whole range lose levels for good, which films of
-    doubt show (up to 0.01)."""
-    film = film_of(films.packaged("RG1_UNCR.dcm"))
-    png = picture(np.rint(film.tone[film.pixels] * 255).astype(np.uint8))
-    assert probabilities(reader, png) == pytest.approx(probabilities(reader, films.packaged("RG1_UNCR.dcm")), abs=5e-3)
-
-
-def test_another_hospitals_dicom_and_png_agree(reader: Reader) -> None:
-    dicom = shared("dicom/NIH_DX_nofinding.dcm").read_bytes()  # 8 bits, without a window: nothing is lost
-    png = picture(film_of(dicom).pixels.astype(np.uint8))
-    assert probabilities(reader, png) == pytest.approx(probabilities(reader, dicom), abs=1e-3)
-
-
-def test_8_bit_dicom_and_png_agree(reader: Reader) -> None:
-    pixels = np.asarray(Image.open(RG1_PNG).convert("L"))
-    assert probabilities(reader, films.dicom(pixels, BitsStored=8, HighBit=7)) == probabilities(reader, picture(pixels))
-
-
-# --- gate, on the archive's model ------------------------------------------------------------------
-
-
-def photographs() -> dict[str, Path]:
-    """Those that scikit-image and scikit-learn carry; nothing is downloaded."""
-    import skimage
-    import sklearn.datasets
-
-    folders = Path(skimage.__file__).parent / "data", Path(sklearn.datasets.__file__).parent / "images"
-    return {
-        path.stem: path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in (".png", ".jpg")
-    }
-
-
-PHOTOGRAPHS = photographs()
-
-
-@pytest.mark.parametrize("name", PHOTOGRAPHS)
-def test_photographs_are_rejected(name: str, reader: Reader) -> None:
-    assert answer(reader, PHOTOGRAPHS[name].read_bytes())["decision"] == "reject"
-
-
-@pytest.mark.parametrize("name", PHOTOGRAPHS)
-def test_photographs_in_grey_are_rejected(name: str, reader: Reader) -> None:
-    grey = Image.open(PHOTOGRAPHS[name]).convert("RGB").convert("L")
-    assert answer(reader, picture(grey))["decision"] == "reject"
-
-
-def test_noise_is_rejected(reader: Reader) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (512, 512), dtype=np.uint8)
-    smooth = Image.fromarray(noise[:16, :16]).resize((512, 512), Image.Resampling.BICUBIC)
-    assert [answer(reader, picture(film))["decision"] for film in (noise, smooth)] == ["reject"] * 2
-
-
-@pytest.mark.parametrize("name", ["highdicom_dx_dog_thorax_mono1.dcm", "RG3_J2KI.dcm", "nhsx_OT_sample.dcm"])
-def test_the_dog_the_extremity_and_the_scout_are_rejected(name: str, reader: Reader) -> None:
-    assert answer(reader, shared(f"dicom/{name}").read_bytes())["decision"] == "reject"
-
-
-def test_the_packaged_extremity_is_rejected(reader: Reader) -> None:
-    assert answer(reader, films.packaged("RG3_UNCR.dcm"))["decision"] == "reject"
-
-
-@pytest.mark.parametrize("name", ["RG1_UNCR.dcm", "RG1_J2KI.dcm"])
-def test_rg1_is_accepted(name: str, reader: Reader) -> None:
-    assert answer(reader, films.packaged(name))["decision"] != "reject"
-
-
-def test_the_repositorys_own_film_is_accepted(reader: Reader) -> None:
-    assert answer(reader, RG1)["decision"] != "reject"
-
-
-def test_nih_dx_is_accepted(reader: Reader) -> None:
-    assert answer(reader, shared("dicom/NIH_DX_nofinding.dcm").read_bytes())["decision"] != "reject"
-
-
-def test_films_of_other_origin_are_accepted(reader: Reader) -> None:
-    paths = sorted(shared("external").rglob("*.png"))
-    rejected = [path.name for path in paths if answer(reader, path.read_bytes())["decision"] == "reject"]
-    assert len(rejected) <= 0.05 * len(paths), rejected
 
 
 # --- a batch ---------------------------------------------------------------------------------------
@@ -532,92 +322,3 @@ def test_more_films_than_a_batch_holds_are_answered_in_order(loaded: LoadedNetwo
     assert [row.answer.get("gate", {}).get("reason") == "blank" for row in rows] == [False, False, False, True, False]
     assert isinstance(rows[2].error, BadRequest)
     assert rows[0].answer["probabilities"] == pytest.approx(rows[4].answer["probabilities"], abs=1e-5)
-
-
-# --- isolation -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("step", ["decode", "inspect_pixels", "stretch", "crop", "to_tensor", "explain", "respond"])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_an_unexpected_exception_stays_in_its_row(
-    step: str, threads: int, loaded: LoadedNetwork, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    real, calls = getattr(reading, step), iter(range(99))
-
-    def fails_once(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == 1:
-            raise RuntimeError("DOE^JOHN born 19560304")
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(reading, step, fails_once)
-    rows = ask(Reader(loaded, threads=threads), *[Request(RG1, "r", Explain())] * 3)
-    assert sorted(row.error is None for row in rows) == [False, True, True]
-    (failed,) = (row.error for row in rows if row.error is not None)
-    assert failed.status == 500 and type(failed) is CxrError
-    assert "DOE" not in failed.message + caplog.text
-
-
-def test_running_out_of_memory_is_too_large_a_film(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    def out_of_memory(*_: Any) -> Film:
-        raise MemoryError
-
-    monkeypatch.setattr(reading, "decode", out_of_memory)
-    (row,) = ask(reader, RG1)
-    assert isinstance(row.error, FilmTooLarge)
-
-
-def test_every_step_is_timed(loaded: LoadedNetwork) -> None:
-    told: list[str] = []
-    ask(Reader(loaded, observe=lambda step, _: told.append(step)), Request(RG1, "r", Explain()), b"junk")
-    assert sorted(told) == ["decode", "decode", "explain", "predict", "stretch"]
-
-
-def test_the_core_imports_neither_server_nor_training() -> None:
-    code = "import sys, cxr.reading, cxr.envelope; print([name for name in sys.modules if name.split('.')[0] in ('ts', 'training')])"
-    environment = {**os.environ, "PYTHONPATH": str(films.ROOT / "handler")}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-    assert isolation.log.name == "cxr.isolation"
-
-
-# --- patient data ----------------------------------------------------------------------------------
-
-PATIENT = {
-    "PatientName": "DOE^JOHN", "PatientID": "DOE-1956", "PatientBirthDate": "19560304", "InstitutionName": "DOE CLINIC",
-    "StudyDescription": "DOE THORAX", "ReferringPhysicianName": "DOE^JANE", "PatientComments": "DOE",
-}  # fmt: skip
-
-
-def patients_films() -> dict[str, bytes]:
-    """Good ones, and ones whose broken elements a careless reader quotes."""
-    plain = films.dicom(
-        chest(), **PATIENT, WindowCenter="2000.25", WindowWidth="1000.25", RescaleSlope="1.125", RescaleIntercept=0
-    )
-    short = films.dicom(chest(), **PATIENT, SOPClassUID="DOE^JOHN", PixelData=None)
-    return {
-        "good": plain, "truncated": plain[:-5000], "cut in a name": plain[: plain.index(b"DOE^JANE") + 4],
-        "name as window": plain.replace(b"2000.25 ", b"DOE^JOHN"), "name as slope": plain.replace(b"1.125 ", b"DOE^JO"),
-        "name as syntax": plain.replace(b"1.2.840.10008.1.2.1\0", b"DOE^JOHN 19560304  \0"), "name as class": short,
-        "name as date": plain.replace(b"19560304", b"DOE^JOHN"), "name as photometric": films.dicom(
-            chest(), **PATIENT, PhotometricInterpretation="DOE^JOHN"),
-        "frames": films.dicom(chest(), **PATIENT, NumberOfFrames=2), "broken VR": plain.replace(b"PN\x08\x00DOE", b"US\x08\x00DOE"),
-        "no VR": plain.replace(b"PN\x08\x00DOE", b"??\x08\x00DOE"), "charset": plain.replace(b"\x08\x00\x60\x00CS", b"\x08\x00\x05\x00CS"),
-        "compressed": films.LOSSLESS["JPEG 2000"](plain)[:-3000],
-    }  # fmt: skip
-
-
-def test_no_patient_data_reaches_a_log_or_an_answer(tmp_path: Path) -> None:
-    contents = patients_films()
-    for name, data in contents.items():
-        assert b"DOE" in data
-        (tmp_path / name).write_bytes(data)
-    answers, everything = run_tensors([tmp_path / name for name in contents], "0")
-    assert len(answers) == len(contents) and len(answers[0]) == 64
-    assert "DOE" not in everything and "19560304" not in everything
-
-
-def test_no_patient_data_reaches_the_readers_answer(reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("DEBUG")
-    rows = ask(reader, *(Request(film, "r", Explain(overlay=False)) for film in patients_films().values()))
-    told = json.dumps([row.answer if row.error is None else row.error.as_json("r") for row in rows])
-    assert "DOE" not in told + caplog.text and "19560304" not in told + caplog.text

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from client import GrpcClient, RestClient, RetryPolicy
-from cxr.reading import Explain, Reader, Request
+from cxr.reading import Reader
+from cxr.request import Explain, Request
 from serving.torchserve import REGISTRATIONS, TorchServe
 
 ONCE = RetryPolicy(attempts=1)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from client import ClientError, Explanation, GrpcClient, NoCapacity, Prediction, RestClient
-from cxr.reading import Explain
+from cxr.request import Explain
 from serving.properties import read_properties
 from serving.torchserve import TorchServe
 from tests.server import films, ways

@@ -175,12 +175,12 @@ archive, target, *films = sys.argv[1:]
 sys.path.insert(0, archive)
 import torch
 import cxr
-from cxr import network, reading
+from cxr import network, reading, request
 
 assert Path(cxr.__file__).is_relative_to(archive), cxr.__file__
 assert importlib.util.find_spec("training") is None
 reader = reading.Reader(network.load(Path(archive, "model.pt")))
-rows = reader.read([reading.Request(Path(film).read_bytes()) for film in films])
+rows = reader.read([request.Request(Path(film).read_bytes()) for film in films])
 torch.save({film: row.tensor for film, row in zip(films, rows)}, target)
 """
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from cxr import network
 from tests.training.conftest import LABELS, ROOT, TINY, film, train, write_film
 from training.__main__ import main
+from training.archive import build
 from training.data import part_of
 from training.recipe import parse
 
@@ -47,6 +49,29 @@ def test_archive_prints_the_path_and_the_sha256(
     assert main(["archive", "--run", str(run_folder), "--output", str(output)]) == 0
     digest = hashlib.sha256(output.read_bytes()).hexdigest()
     assert capsys.readouterr().out == f"{output}  sha256 {digest}\n"
+
+
+def test_an_archive_can_be_built_anew_with_its_own_weights(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "cxr.mar"
+    digest = build(run_folder / "model.pt", output)
+    with zipfile.ZipFile(output, "a") as archive:
+        archive.writestr("cxr/removed_since.py", "")
+    assert main(["archive", "--keep-weights", "--output", str(output)]) == 0
+    assert capsys.readouterr().out == f"{output}  sha256 {digest}\n"
+    assert hashlib.sha256(output.read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("content", [None, b"no archive", b"PK\5\6" + bytes(18)])
+def test_an_archive_without_weights_cannot_keep_them(
+    content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "cxr.mar"
+    if content is not None:
+        output.write_bytes(content)
+    assert main(["archive", "--keep-weights", "--output", str(output)]) == 1
+    assert "cxr.mar" in error_of(capsys)
 
 
 def test_archive_without_a_model_says_what_to_do_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

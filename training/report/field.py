@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxr import reading
 from cxr.recipe import Recipe
 from training.report.parts import display_picture
 
@@ -82,9 +83,5 @@ def field_seen(film: Path, recipe: Recipe) -> NDArray[np.float64]:
     else:
         with Image.open(path) as mask:
             whole = lung_field(film, (mask.height, mask.width))
-    rows, columns = whole.shape
-    centre = getattr(recipe, "centre", 1.0)
-    y, x = (round(side * (1 - centre) / 2) for side in (rows, columns))
-    image = Image.fromarray(whole[y : rows - y, x : columns - x].astype(np.uint8) * 255)
-    small = image.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)
-    return np.asarray(small, np.float64) / 255
+    seen = reading.shrink(reading.crop(whole.astype(np.uint8) * 255, recipe.centre), recipe.size)
+    return seen / 255

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 import cxr
 from cxr.network import LoadedNetwork
-from cxr.reading import Explain, Reader, Request, Row
+from cxr.reading import Reader, Row
+from cxr.request import Explain, Request
 
 CACHE = "cache"
 BATCH, CHUNK = 8, 256

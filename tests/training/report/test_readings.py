@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from cxr.reading import Explain, Reader, Request
+from cxr.reading import Reader
+from cxr.request import Explain, Request
 from training.data import Films, Part
 from training.report import readings
 from training.report.material import Run, sources

@@ -1,8 +1,9 @@
-"""Leaf: what may be asked of a reader besides reading a film."""
+"""Leaf: what may be asked of a reader."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from torch import Tensor, float32
 
@@ -14,18 +15,39 @@ MAX_TENSOR_VALUE = 1000
 """Of a prepared tensor; normalised grey values lie near -3..3. Far larger ones overflow inside a network to NaN."""
 
 
-def check_explanation(method: str, target: str | None, recipe: Recipe, methods: Collection[str]) -> None:
-    """Of one explanation; `methods`: those that are run here.
+@dataclass(frozen=True)
+class Explain:
+    """That an explanation is wanted, and which."""
+
+    method: str = attribution.DEFAULT
+    target: str | None = None
+    """A label of the recipe; None for the predicted one."""
+    overlay: bool = True
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row of a batch: encoded bytes, or a prepared tensor (3, S, S) float32."""
+
+    film: bytes | Tensor
+    request_id: str = ""
+    explain: Explain | None = None
+    shared_by: int = 1
+    """Films that were sent together and share the limit of pixels: all of a batch have to be done in time."""
+
+
+def check_explanation(asked: Explain, recipe: Recipe, methods: Collection[str]) -> None:
+    """Refuse an explanation that is not run here; `methods` are those that are.
 
     Raises:
         WrongModel: a method that is not run here.
         BadRequest: an unknown method, or a target that is no label of the recipe.
     """
-    if method not in attribution.METHODS:
+    if asked.method not in attribution.METHODS:
         raise BadRequest(f"unknown attribution method; known: {', '.join(attribution.METHODS)}")
-    if method not in methods:
-        raise WrongModel(f"{method} is slow and is served by the model cxr-attribution")
-    if target is not None and target not in recipe.labels:
+    if asked.method not in methods:
+        raise WrongModel(f"{asked.method} is slow and is served by the model cxr-attribution")
+    if asked.target is not None and asked.target not in recipe.labels:
         raise BadRequest(f"unknown target; the labels are: {', '.join(recipe.labels)}")
 
 
