@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand there; and every make target, run once."""
+"""The README's commands, run as they stand there; and every make target but those that install (`pins` too)."""
 
 from __future__ import annotations
 
@@ -142,7 +142,14 @@ def test_make_installs_nothing_where_the_tests_run() -> None:
     done = make("-n", "serve", "test", "check")
     assert done.returncode == 0, done.stderr
     assert "-m pytest" in done.stdout
-    assert "-m pip" not in done.stdout
+    assert "serving.install" not in done.stdout and "-m venv" not in done.stdout
+
+
+def test_make_recipes_prints_every_published_system() -> None:
+    done = make("recipes")
+    assert done.returncode == 0, done.stderr
+    for system in ("conchari2021", "gyiernahfu2021", "chan2020", "vivek2020"):
+        assert system in done.stdout
 
 
 def test_make_status_names_both_registrations(background: tuple[Path, int]) -> None:
