@@ -74,7 +74,7 @@ def _run(material: Material) -> dict[str, Any]:
         "weights": run.recipe.weights,
         "recipe_text": (run.folder / "recipe.toml").read_text(),
         "trained_with": run.metrics["trained_with"],
-        "marks": {key: run.metrics[key] for key in ("quick", "shortened") if run.metrics.get(key)},
+        "marks": run.metrics.get("overrides", []),
     }
 
 
