@@ -20,6 +20,7 @@ from training.evaluate import figures
 from training.export import MODEL_FILE, export
 from training.recipe import TrainingRecipe
 from training.train import Run, logits_of
+from training.weights import require_files
 
 
 def train_recipe(
@@ -31,8 +32,10 @@ def train_recipe(
     metrics.json, confusion_<part>.png. Called again on an unfinished folder, it goes on where it stopped.
 
     Raises:
+        WeightsUnavailable: what it starts or learns from is missing.
         UnreadableFilm, NearDuplicates: the films are not fit for it.
     """
+    require_files(recipe)
     parts = load_parts(data, recipe.split, recipe.film, classes=recipe.classes, skip_broken=skip_broken)
     parts, duplicates = resolve(parts, recipe.split.duplicates)
     run = Run(recipe, recipe_text, parts, folder, workers)

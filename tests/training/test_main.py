@@ -86,6 +86,28 @@ def test_a_recipe_that_cannot_be_trained_is_one_sentence(
     assert said in error_of(capsys)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('weights = "none"', 'weights = "runs/settled/best.pt + runs/long/best.pt"'), "settled/best.pt': train the recipe settled first"),
+        (("[augment]", '[distil]\nteacher = "runs/default/model.pt"\n[augment]'), "default/model.pt': train the recipe default first"),
+    ],
+    ids=["weights", "teacher"],
+)
+def test_what_a_recipe_goes_on_from_is_looked_for_before_any_film(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: tuple[str, str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(TINY.replace(*change))
+    assert train(tmp_path / "no films", recipe, tmp_path / "run") == 1
+    assert said in error_of(capsys)
+
+
 def test_a_quick_run_is_marked_everywhere(
     film_folder: Path,
     recipe_file: Path,
