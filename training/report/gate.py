@@ -21,7 +21,7 @@ def gate(material: Material, folders: tuple[Path, ...]) -> dict[str, Any]:
     `auroc_distance` judges the distance alone, also on what the pixels give away.
     """
     found = strangers(folders)
-    readings = material.run.archive.read("strangers", [stranger.source for stranger in found])
+    readings = material.run.reader.read("strangers", [stranger.source for stranger in found])
     read = readings.decision != REFUSED
     home = material.readings["test"]
     kinds = np.array([stranger.kind for stranger in found])

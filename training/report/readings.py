@@ -1,4 +1,4 @@
-"""What the archive answers for many films: read once by serving's own code, then kept in the run folder.
+"""What the network answers for many films: read once by serving's own code, then kept in the run folder.
 
 Every figure of the report is made from these rows, so that it is about what is served.
 """
@@ -56,8 +56,8 @@ class Readings:
         return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
-class Archive:
-    """One network with the reading code of this checkout, and the folder that remembers its answers."""
+class RememberingReader:
+    """One network behind the reading code of this checkout, and the folder that remembers its answers."""
 
     def __init__(self, network: LoadedNetwork, run: Path) -> None:
         self.network = network
