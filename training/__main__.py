@@ -93,7 +93,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from training.report.build import Options
-    from training.report.evaluation import evaluate
+    from training.report.command import evaluate
     from training.report.page import PAGE_FILE
     from training.report.retrain import retrain
     from training.report.wording import headline

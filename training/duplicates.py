@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.data import Films, Part
+from training.data import Films
+from training.split import Part
 
 SIMILAR = 0.87
 """Correlation from which two films count as the same picture."""

@@ -13,8 +13,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # after the backend is chosen
 
 from training.augment import Augment
-from training.data import Films, Part, TrainingSet
+from training.data import Films, TrainingSet
 from training.recipe import TrainingRecipe
+from training.split import Part
 
 SHOWN = 4
 """Films of each class in the plot of augmented samples; each is shown as read and SHOWN times changed."""

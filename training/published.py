@@ -86,9 +86,9 @@ def overrides(metrics: Metrics) -> list[str]:
     return list(metrics.get("overrides", ()))
 
 
-def lookup(metrics: Metrics, place: str) -> Any:
+def lookup(document: Mapping[str, Any], place: str) -> Any:
     """The entry at a dotted place, None where there is none; keys may hold spaces but no dots."""
-    value: Any = metrics
+    value: Any = document
     for key in place.split("."):
         if not isinstance(value, dict) or key not in value:
             return None

@@ -39,7 +39,7 @@ class FilmSettings:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Shares of groups, or films of each class. The rule is a hash of salt and group: see `training.data.parts_of`."""
+    """Shares of groups, or films of each class. The rule is a hash of salt and group: see `training.split`."""
 
     salt: str = "cxr-split-1"
     test: float = 0.2

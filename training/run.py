@@ -14,11 +14,12 @@ import cxr.recipe
 from cxr.network import Network, build
 from training import plots
 from training.calibrate import calibrate
-from training.data import Films, Part, load_parts
+from training.data import Films, load_parts
 from training.duplicates import resolve
-from training.evaluate import figures
 from training.export import MODEL_FILE, export
+from training.figures import figures
 from training.recipe import TrainingRecipe
+from training.split import Part
 from training.train import Run, logits_of
 from training.weights import require_files
 

@@ -22,9 +22,10 @@ import cxr.network
 import cxr.recipe
 from cxr.reading import normalise
 from training.augment import Augment
-from training.data import Films, Part, TrainingSet, class_weights
+from training.data import Films, TrainingSet, class_weights
 from training.device import Precision
 from training.recipe import OptimiseSettings, ScheduleSettings, TrainingRecipe, from_values
+from training.split import Part
 from training.weights import new_network
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"

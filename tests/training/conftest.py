@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.__main__ import main
-from training.data import Films, Part, load_parts
+from training.data import Films, load_parts
 from training.recipe import TrainingRecipe, parse
+from training.split import Part
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CXR_DATA", ROOT.parent / "shared" / "data"))

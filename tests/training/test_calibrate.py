@@ -9,8 +9,9 @@ from cxr.network import Novelty, build
 from cxr.reading import normalise
 from tests.training.conftest import LABELS
 from training.calibrate import calibrate, elsewhere, pooled_features, temperature
-from training.data import Films, Part
+from training.data import Films
 from training.recipe import TrainingRecipe
+from training.split import Part
 from training.train import logits_of, model_recipe
 
 

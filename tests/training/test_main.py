@@ -14,8 +14,8 @@ import pytest
 from cxr import network
 from tests.training.conftest import LABELS, ROOT, TINY, film, train, write_film
 from training.__main__ import main
-from training.data import part_of
 from training.recipe import parse
+from training.split import part_of
 
 
 @pytest.fixture
@@ -89,8 +89,14 @@ def test_a_recipe_that_cannot_be_trained_is_one_sentence(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (('weights = "none"', 'weights = "runs/settled/best.pt + runs/long/best.pt"'), "settled/best.pt': train the recipe settled first"),
-        (("[augment]", '[distil]\nteacher = "runs/default/model.pt"\n[augment]'), "default/model.pt': train the recipe default first"),
+        (
+            ('weights = "none"', 'weights = "runs/settled/best.pt + runs/long/best.pt"'),
+            "settled/best.pt': train the recipe settled first",
+        ),
+        (
+            ("[augment]", '[distil]\nteacher = "runs/default/model.pt"\n[augment]'),
+            "default/model.pt': train the recipe default first",
+        ),
     ],
     ids=["weights", "teacher"],
 )

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from cxr.network import build, save, to_torchscript
 from cxr.reading import normalise
 from tests.training.conftest import LABELS, ROOT, TINY, random_films
-from training.data import Films, Part, load_parts
+from training.data import Films, load_parts
 from training.recipe import ScheduleSettings, TrainingRecipe, parse
+from training.split import Part
 from training.train import (
     BEST,
     CHECKPOINT,

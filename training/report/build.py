@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cxr.reading import NOTICE
-from training.evaluate import balanced_accuracy, expected_calibration_error, figures, interval, per_class, resamples
+from training.figures import balanced_accuracy, expected_calibration_error, figures, interval, per_class, resamples
 from training.report import curves
 from training.report.audit import audit
 from training.report.external import external

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from training.report.build import REPORT_FILE
+from training.report.command import write
 from training.report.drawings import drawings
-from training.report.evaluation import write
 from training.report.page import TEMPLATES, environment
 from training.report.wording import number
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from training.evaluate import ECE_BINS, interval
+from training.figures import ECE_BINS, interval
 
 SPECIFICITIES = (0.90, 0.95, 0.99)
 

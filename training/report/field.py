@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.recipe import Recipe
-from training.report.parts import display_picture
+from training.report.data_set import display_picture
 
 ELLIPSE = (0.42, 0.40)
 """Half axes, across and down, as shares of the sides; centred a little above the middle."""

@@ -16,7 +16,7 @@ from torch import Tensor
 import cxr.network
 from cxr.reading import normalise
 from training.data import Films
-from training.evaluate import FIGURES, interval, resamples
+from training.figures import FIGURES, interval, resamples
 from training.report.material import Material
 
 ROUNDS = 15

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluate import auc, interval, resamples
+from training.figures import auc, interval, resamples
 from training.report.material import Material
 from training.report.readings import REFUSED, Readings
 from training.report.strangers import Stranger, strangers

@@ -12,12 +12,13 @@ import torch
 
 import cxr.network
 from cxr.network import LoadedNetwork
-from training.data import Films, Part
+from training.data import Films
 from training.export import MODEL_FILE
 from training.recipe import TrainingRecipe, parse
-from training.report import parts
+from training.report import data_set
 from training.report.field import VARIANTS, changed
 from training.report.readings import Readings, RememberingReader
+from training.split import Part
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
@@ -76,11 +77,11 @@ def gather(run: Run, data: Path, external: Path | None) -> Material:
         ValueError: the data set's classes are not the network's.
     """
     labels = run.network.recipe.labels
-    films: dict[str, Films] = dict(parts.parts_of(data, run.recipe).items())
+    films: dict[str, Films] = dict(data_set.parts_as_trained(data, run.recipe).items())
     if films["test"].labels != labels:
         raise ValueError(f"{data} holds {', '.join(films['test'].labels)}; the network knows {', '.join(labels)}")
     if external is not None:
-        films["external"] = parts.films_of(external, run.recipe, labels)
+        films["external"] = data_set.films_of(external, run.recipe, labels)
     readings = {}
     for name, part in films.items():
         whole = [path.read_bytes for path in part.paths]

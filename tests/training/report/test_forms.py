@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from sklearn import metrics
 
-from training.data import Films, Part
+from training.data import Films
 from training.report.forms import BATCHES, forms
 from training.report.material import Material, Run
 from training.report.readings import RememberingReader
+from training.split import Part
 
 
 @pytest.fixture

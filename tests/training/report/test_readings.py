@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from cxr.reading import Explain, Reader, Request
-from training.data import Films, Part
+from training.data import Films
 from training.report import readings
 from training.report.material import Run
 from training.report.readings import Readings, RememberingReader, Source
+from training.split import Part
 
 
 @pytest.fixture
@@ -29,7 +30,9 @@ def paths(parts: dict[Part, Films]) -> tuple[Path, ...]:
     return parts["test"].paths[:10]
 
 
-def test_the_numbers_are_those_that_serving_answers(remembering: RememberingReader, opened: Run, paths: tuple[Path, ...]) -> None:
+def test_the_numbers_are_those_that_serving_answers(
+    remembering: RememberingReader, opened: Run, paths: tuple[Path, ...]
+) -> None:
     read = remembering.read("test", sources(paths), explain=True)
     rows = Reader(opened.network).read([Request(path.read_bytes(), explain=Explain(overlay=False)) for path in paths])
     probabilities = read.probabilities(opened.network.recipe.temperature)
@@ -42,7 +45,9 @@ def test_the_numbers_are_those_that_serving_answers(remembering: RememberingRead
         assert read.heat_maps[index] == pytest.approx(row.explanation.attributed.heat_map, abs=1e-4)
 
 
-def test_films_are_read_once(remembering: RememberingReader, paths: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_films_are_read_once(
+    remembering: RememberingReader, paths: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = remembering.read("test", sources(paths))
     monkeypatch.setattr(remembering, "reader", None)
     again = remembering.read("test", sources(paths))
@@ -64,7 +69,9 @@ def test_only_the_chunk_that_changed_is_read_again(
     assert len(list(remembering.folder.glob("test-*.npz"))) == 3
 
 
-def test_sets_with_similar_names_do_not_touch_each_other(remembering: RememberingReader, paths: tuple[Path, ...]) -> None:
+def test_sets_with_similar_names_do_not_touch_each_other(
+    remembering: RememberingReader, paths: tuple[Path, ...]
+) -> None:
     remembering.read("test_border_only", sources(paths[:2]))
     remembering.read("test", sources(paths[:2]))
     assert len(list(remembering.folder.glob("*.npz"))) == 2

@@ -14,11 +14,12 @@ from sklearn import metrics
 from tests.training.conftest import LABELS
 from tests.training.report.conftest import OUTSIDE, command
 from training.__main__ import main
-from training.data import Films, Part
+from training.data import Films
 from training.report.build import without_nan
 from training.report.drawings import DRAWINGS
 from training.report.material import open_run
 from training.report.readings import RememberingReader
+from training.split import Part
 
 
 def test_the_figures_are_those_of_the_served_network(
