@@ -20,6 +20,7 @@ from tqdm import tqdm
 from cxr import reading
 from cxr.errors import CxrError
 from cxr.film import Limits
+from cxr.recipe import Recipe
 from training.recipe import FilmSettings, SplitSettings
 from training.split import Part, Sample, divide
 
@@ -210,7 +211,20 @@ def _check_classes(part: Part, labels: tuple[str, ...], present: set[str]) -> No
         raise ValueError(f"the {part} part holds no film of {', '.join(sorted(missing))}: too few groups")
 
 
-# --- for the training loop -------------------------------------------------------------------------
+# --- for networks ----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def in_batches(
+    films: Films, recipe: Recipe, run: Callable[[Tensor], Tensor], device: torch.device | None = None, batch: int = 32
+) -> Tensor:
+    """What `run` makes of the films, normalised and without augmentation: all its rows, on the CPU.
+
+    Args:
+        run: (B, 3, S, S) float32 on `device` -> (B, ...).
+    """
+    pictures = torch.from_numpy(films.pictures)  # (N, S, S)
+    return torch.cat([run(reading.normalise(some.to(device), recipe)).cpu() for some in pictures.split(batch)])
 
 
 class TrainingSet(Dataset[tuple[Tensor, int]]):

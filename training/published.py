@@ -14,6 +14,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from training.report.wording import with_interval
+
 PUBLISHED = Path(__file__).with_name("published.toml")
 COMMITTED = Path(__file__).parents[1] / "docs" / "recipes"
 """metrics.json of finished runs, by recipe, for those who have not trained."""
@@ -149,7 +151,7 @@ def _publication(publication: Publication, known: Mapping[str, Metrics]) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        return with_interval(value)
     return "not measured" if value is None else f"{value:.4g}"
 
 

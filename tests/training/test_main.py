@@ -149,12 +149,12 @@ def test_near_duplicates_end_the_run_or_are_counted(
 ) -> None:
     data = near_duplicate(film_folder, tmp_path / "data")
     assert train(data, recipe_file, tmp_path / "run") == 1
-    assert "1 pairs of films in different parts are nearly the same picture: train Left/" in error_of(capsys)
+    assert "1 pair of films in different parts is nearly the same picture: train Left/" in error_of(capsys)
     arguments = ["train", "--data", str(data), "--recipe", str(recipe_file), "--run", str(tmp_path / "run")]
     assert main([*arguments, "--duplicates", "drop", "--epochs", "1"]) == 0
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())["near_duplicates"]
     assert (found["rule"], found["pairs"], found["dropped"]) == ("drop", 1, 1)
-    assert "1 pairs, 1 films left out" in capsys.readouterr().out
+    assert "pairs of near-duplicates across the split: 1; films left out: 1" in capsys.readouterr().out
 
 
 def test_broken_films_are_skipped_with_a_count_where_asked_for(
@@ -166,7 +166,7 @@ def test_broken_films_are_skipped_with_a_count_where_asked_for(
     assert main([*arguments, "--skip-broken", "--epochs", "1"]) == 0
     (told,) = json.loads((tmp_path / "run" / "metrics.json").read_text())["broken"]
     assert told.startswith("Left/05.png: ")
-    assert "left out, unreadable: 1 films" in capsys.readouterr().out
+    assert "unreadable films left out: 1" in capsys.readouterr().out
 
 
 def test_an_unknown_recipe_lists_those_there_are(

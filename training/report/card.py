@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from training.files import write
 from training.report.build import REPORT_FILE
-from training.report.command import write
 from training.report.drawings import drawings
 from training.report.page import TEMPLATES, environment
 from training.report.wording import number

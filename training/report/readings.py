@@ -19,6 +19,7 @@ from tqdm import tqdm
 import cxr
 from cxr.network import LoadedNetwork
 from cxr.reading import Explain, Reader, Request, Row
+from training.files import replaced
 
 CACHE = "cache"
 BATCH, CHUNK = 8, 256
@@ -75,7 +76,7 @@ class RememberingReader:
         missing = [(path, chunk) for path, chunk in zip(paths, chunks, strict=True) if not path.is_file()]
         with tqdm(total=sum(len(chunk) for _, chunk in missing), desc=name, unit="film", mininterval=2) as bar:
             for path, chunk in missing:
-                self._store(path, self._read(chunk, explain, bar))
+                _store(path, self._read(chunk, explain, bar))
         for old in set(self.folder.glob(f"{name}-*.npz")) - set(paths):
             old.unlink()
         return _joined([dict(np.load(path)) for path in paths])
@@ -111,12 +112,10 @@ class RememberingReader:
             numbers["heat_maps"] = row.explanation.attributed.heat_map
         return numbers
 
-    def _store(self, path: Path, columns: dict[str, NDArray[Any]]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:  # numpy would add .npz to a name
-            np.savez(file, **columns)  # type: ignore[arg-type]
-        partial.replace(path)
+
+def _store(path: Path, columns: dict[str, NDArray[Any]]) -> None:
+    with replaced(path) as partial, partial.open("wb") as file:  # numpy would add .npz to a name
+        np.savez(file, **columns)  # type: ignore[arg-type]
 
 
 def _code() -> bytes:

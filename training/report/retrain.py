@@ -1,4 +1,4 @@
-"""The dear form of the shortcut audit: the recipe trained anew on films with a part blacked out."""
+"""The expensive form of the shortcut audit: the recipe trained anew on films with a part blacked out."""
 
 from __future__ import annotations
 
