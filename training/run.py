@@ -43,7 +43,7 @@ def train_recipe(
     run.begin()
     plots.before(parts, recipe, folder)
     best = run.train()
-    plots.curves(run.progress.history, run.progress.best_epoch, folder / "curves.png")
+    plots.after(run.progress.history, run.progress.best_epoch, folder)
     network = best_network(recipe, best, len(run.films.labels))
     reading = calibrate(network, run.reading, parts["train"], parts["validation"], recipe.report_share)
     export(network, reading, recipe_text, parts["validation"], folder)
@@ -88,5 +88,5 @@ def evaluate_parts(
         result[part] = figures(films.classes, probabilities, films.groups, films.labels)
         confident = probabilities.max(axis=1) >= reading.abstain_below
         result[part]["confident_share"] = float(np.mean(confident))
-        plots.confusion(result[part]["confusion"], films.labels, part, folder / f"confusion_{part}.png")
+        plots.judged(part, result[part]["confusion"], films.labels, folder)
     return result
