@@ -224,7 +224,7 @@ def in_batches(
         run: (B, 3, S, S) float32 on `device` -> (B, ...).
     """
     pictures = torch.from_numpy(films.pictures)  # (N, S, S)
-    return torch.cat([run(reading.normalise(some.to(device), recipe)).cpu() for some in pictures.split(batch)])
+    return torch.cat([run(reading.normalise(some.to(device), recipe)).cpu() for some in torch.split(pictures, batch)])
 
 
 class TrainingSet(Dataset[tuple[Tensor, int]]):
