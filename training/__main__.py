@@ -9,6 +9,7 @@ from typing import Any
 
 from training.overrides import Overrides
 from training.recipe import find, parse, stands_alone
+from training.report.wording import with_interval
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -81,13 +82,12 @@ def _train(arguments: argparse.Namespace) -> None:
     options = {"workers": arguments.workers, "skip_broken": arguments.skip_broken}
     metrics = train_recipe(recipe, stands_alone(text, recipe), arguments.data, folder, **options)
     if metrics["broken"]:
-        print(f"left out, unreadable: {len(metrics['broken'])} films, named in metrics.json")
+        print(f"unreadable films left out: {len(metrics['broken'])}, named in metrics.json")
     if metrics["near_duplicates"]["pairs"]:
         found = metrics["near_duplicates"]
-        print(f"near-duplicates across the split: {found['pairs']} pairs, {found['dropped']} films left out")
+        print(f"pairs of near-duplicates across the split: {found['pairs']}; films left out: {found['dropped']}")
     for part in ("validation", "test"):
-        figure = metrics[part]["macro_f1"]
-        print(f"{part}: macro F1 {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]")
+        print(f"{part}: macro F1 {with_interval(metrics[part]['macro_f1'])}")
     if recipe.overrides:
         print(f"this is not {find(arguments.recipe).stem} as published: {'; '.join(recipe.overrides)}")
     print(f"run folder: {folder}; next: make archive RUN={folder}")
@@ -95,7 +95,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from training.report.build import Options
-    from training.report.evaluation import evaluate
+    from training.report.command import evaluate
     from training.report.page import PAGE_FILE
     from training.report.retrain import retrain
     from training.report.wording import headline

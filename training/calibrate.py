@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from cxr.network import Network
-from cxr.reading import normalise
 from cxr.recipe import Recipe
 from training.augment import Augment
-from training.data import Films
+from training.data import Films, in_batches
 from training.recipe import AugmentSettings
 from training.train import logits_of
 
@@ -40,16 +39,11 @@ def temperature(logits: Tensor, classes: Tensor) -> float:
     return float(log_t.detach().exp())
 
 
-@torch.no_grad()
-def pooled_features(network: Network, films: Films, recipe: Recipe, batch: int = 32) -> Tensor:
+def pooled_features(network: Network, films: Films, recipe: Recipe) -> Tensor:
     """(N, C): the feature map's mean over the picture."""
     network.eval()
     device = next(network.parameters()).device
-    chunks = []
-    for start in range(0, len(films), batch):
-        x = normalise(torch.from_numpy(films.pictures[start : start + batch]).to(device), recipe)
-        chunks.append(network.features(x).mean(dim=(2, 3)).cpu())
-    return torch.cat(chunks)
+    return in_batches(films, recipe, lambda x: network.features(x).mean(dim=(2, 3)), device)
 
 
 def elsewhere(films: Films) -> Films:

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.data import Films, Part
+from training.data import Films
+from training.split import Part
 
 SIMILAR = 0.87
 """Correlation from which two films count as the same picture."""
@@ -106,8 +107,10 @@ def resolve(
 def _refusal(pairs: list[Pair], parts: dict[Part, Films], shown: int = 10) -> str:
     lines = "; ".join(pair.describe(parts) for pair in pairs[:shown])
     more = f"; and {len(pairs) - shown} more" if len(pairs) > shown else ""
+    many = f"{len(pairs)} pairs of films in different parts are"
+    found = many if len(pairs) > 1 else "1 pair of films in different parts is"
     return (
-        f"{len(pairs)} pairs of films in different parts are nearly the same picture: {lines}{more}. Give both one "
+        f"{found} nearly the same picture: {lines}{more}. Give both one "
         "group in manifest.csv, or go on with duplicates = drop (the film that is not tested is left out) or allow"
     )
 

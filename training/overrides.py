@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from training.recipe import QUICK, DistilSettings, TrainingRecipe, check
+from training.recipe import QUICK, DistilSettings, TrainingRecipe, from_values
 
 QUICK_EPOCHS, QUICK_SIDE, QUICK_FILMS = 2, 96, 32
 """Epochs, pixels, and films of each class in each part."""
@@ -35,8 +35,7 @@ class Overrides:
         if self.duplicates is not None:
             split = replace(recipe.split, duplicates=self.duplicates)
             recipe = _noted(replace(recipe, split=split), "duplicates", recipe.split.duplicates, self.duplicates)
-        check(recipe)
-        return recipe
+        return from_values(asdict(recipe))
 
 
 def _noted(recipe: TrainingRecipe, key: str, before: object, after: object) -> TrainingRecipe:

@@ -14,6 +14,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from training.report.wording import with_interval
+
 PUBLISHED = Path(__file__).with_name("published.toml")
 COMMITTED = Path(__file__).parents[1] / "docs" / "recipes"
 """metrics.json of finished runs, by recipe, for those who have not trained."""
@@ -86,9 +88,9 @@ def overrides(metrics: Metrics) -> list[str]:
     return list(metrics.get("overrides", ()))
 
 
-def lookup(metrics: Metrics, place: str) -> Any:
+def lookup(document: Mapping[str, Any], place: str) -> Any:
     """The entry at a dotted place, None where there is none; keys may hold spaces but no dots."""
-    value: Any = metrics
+    value: Any = document
     for key in place.split("."):
         if not isinstance(value, dict) or key not in value:
             return None
@@ -149,7 +151,7 @@ def _publication(publication: Publication, known: Mapping[str, Metrics]) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        return with_interval(value)
     return "not measured" if value is None else f"{value:.4g}"
 
 

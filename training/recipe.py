@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import types
 import typing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 
@@ -20,34 +21,57 @@ else:
 from cxr.network import ARCHITECTURES
 
 RECIPES = Path(__file__).parent / "recipes"
-BELOW_ONE = ("translate", "aspect", "brightness", "contrast")
-PROBABILITIES = ("flip", "equalise", "erase")
-"""Keys of `[augment]` that are shares."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of a number in a recipe, beside its field; both ends allowed unless said otherwise."""
+
+    low: float
+    high: float = math.inf
+    above_low: bool = False
+    below_high: bool = False
+
+    def hold(self, value: float) -> bool:
+        """False for nan too."""
+        above = self.low < value if self.above_low else self.low <= value
+        return above and (value < self.high if self.below_high else value <= self.high)
+
+
+Amount = Annotated[float, Bounds(0)]
+Above0 = Annotated[float, Bounds(0, above_low=True)]
+Share = Annotated[float, Bounds(0, 1)]
+ShareAbove0 = Annotated[float, Bounds(0, 1, above_low=True)]
+ShareBelow1 = Annotated[float, Bounds(0, 1, below_high=True)]
+Count = Annotated[int, Bounds(0)]
+CountFrom1 = Annotated[int, Bounds(1)]
+Side = Annotated[int, Bounds(32)]
+"""Pixels."""
 
 
 @dataclass(frozen=True)
 class FilmSettings:
     """How a film becomes a tensor; goes into the archive as it is."""
 
-    size: int = 224
+    size: Side = 224
     stretch: tuple[float, float] = (0.5, 99.5)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    centre: float = 1.0
+    centre: ShareAbove0 = 1.0
     """Share of each side that a crop around the centre keeps, before the shrinking to `size`."""
 
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Shares of groups, or films of each class. The rule is a hash of salt and group: see `training.data.parts_of`."""
+    """Shares of groups, or films of each class. The rule is a hash of salt and group: see `training.split`."""
 
     salt: str = "cxr-split-1"
-    test: float = 0.2
-    validation: float = 0.1
-    test_per_class: int = 0
+    test: Above0 = 0.2
+    validation: Above0 = 0.1
+    test_per_class: Count = 0
     """Films of each class in the test part, instead of the share; 0: the share counts."""
-    validation_per_class: int = 0
-    most_per_class: int = 0
+    validation_per_class: Count = 0
+    most_per_class: Count = 0
     """Films of each class that a part keeps at most; 0: all."""
     duplicates: Literal["refuse", "drop", "allow"] = "refuse"
     """Nearly the same picture in two parts: end the run, leave out the film that is not tested, or count only."""
@@ -57,24 +81,24 @@ class SplitSettings:
 class AugmentSettings:
     """Random changes of the stretched picture, 0 leaves one out. Geometry in shares of the side."""
 
-    flip: float = 0.5
-    rotate: float = 10.0
+    flip: Share = 0.5
+    rotate: Amount = 10.0
     """Degrees either way."""
-    translate: float = 0.06
+    translate: ShareBelow1 = 0.06
     scale: tuple[float, float] = (0.9, 1.1)
-    aspect: float = 0.0
+    aspect: ShareBelow1 = 0.0
     """Stretch of one axis against the other, either way."""
-    brightness: float = 0.2
-    contrast: float = 0.2
-    gamma: float = 0.0
+    brightness: ShareBelow1 = 0.2
+    contrast: Share = 0.2
+    gamma: Amount = 0.0
     """Exponent between 1 / (1 + gamma) and 1 + gamma."""
-    blur: float = 0.0
+    blur: Amount = 0.0
     """Largest sigma, pixels."""
-    noise: float = 0.0
+    noise: Amount = 0.0
     """Largest standard deviation, share of white."""
-    equalise: float = 0.0
+    equalise: Share = 0.0
     """Probability of global histogram equalisation."""
-    erase: float = 0.0
+    erase: Share = 0.0
     """Probability of blanking a random rectangle."""
 
 
@@ -83,13 +107,13 @@ class OptimiseSettings:
     """AdamW, Adam or SGD (momentum 0.9)."""
 
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-2
-    batch: int = 32
-    epochs: int = 10
-    label_smoothing: float = 0.0
-    dropout: float = 0.2
-    ema: float = 0.0
+    learning_rate: Above0 = 3e-4
+    weight_decay: Amount = 1e-2
+    batch: CountFrom1 = 32
+    epochs: CountFrom1 = 10
+    label_smoothing: ShareBelow1 = 0.0
+    dropout: ShareBelow1 = 0.2
+    ema: ShareBelow1 = 0.0
     """Decay of an exponential moving average of the weights per step; 0 for none."""
 
 
@@ -98,10 +122,10 @@ class ScheduleSettings:
     """Learning rate over time: constant, cosine with linear warm-up, or a step every few epochs."""
 
     kind: Literal["constant", "cosine", "step"] = "cosine"
-    warmup: float = 0.05
+    warmup: ShareBelow1 = 0.05
     """Share of all steps."""
-    every: int = 3
-    factor: float = 0.1
+    every: CountFrom1 = 3
+    factor: ShareAbove0 = 0.1
 
 
 @dataclass(frozen=True)
@@ -109,11 +133,11 @@ class StopSettings:
     """Keep the epoch best on validation films, or the last; stop after `patience` epochs without a better one."""
 
     metric: Literal["loss", "macro_f1", "last"] = "loss"
-    patience: int = 0
+    patience: Count = 0
     """0: never stop early."""
-    first_epoch: int = 1
+    first_epoch: CountFrom1 = 1
     """Epochs before this one are not kept."""
-    training_accuracy: float = 0.0
+    training_accuracy: Share = 0.0
     """Stop after the epoch in which the augmented training films were told right this often; 0: never."""
 
 
@@ -123,8 +147,8 @@ class DistilSettings:
 
     teacher: str = ""
     """Path of a TorchScript file of this project; empty for none."""
-    weight: float = 0.8
-    temperature: float = 3.0
+    weight: Share = 0.8
+    temperature: Above0 = 3.0
     size: int = 0
     """Side in pixels at which the teacher is shown the films; 0: the one it was trained with."""
 
@@ -145,7 +169,7 @@ class TrainingRecipe:
     seed: int = 1
     balance: Literal["none", "sampler", "loss"] = "sampler"
     """Draw rare classes more often, weigh their loss more, or neither."""
-    report_share: float = 0.95
+    report_share: ShareAbove0 = 0.95
     """Share of validation films whose confidence lies above the abstain threshold."""
     overrides: tuple[str, ...] = ()
     """What the command line changed, written by it: such a run is not the recipe as it stands in its file."""
@@ -225,7 +249,7 @@ def _on_base(values: dict[str, Any]) -> dict[str, Any]:
 
 def _build(cls: type, values: dict[str, Any], where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     for key in values.keys() - fields.keys():
         raise ValueError(f"unknown key {where}{key}; known: {', '.join(fields)}")
     for name, entry in fields.items():
@@ -238,6 +262,11 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return _build(typing.cast(type, hint), value, f"{key}.")
     origin = typing.get_origin(hint)
+    if origin is Annotated:
+        kind, bounds = typing.get_args(hint)
+        if not bounds.hold(number := _convert(kind, value, key)):
+            raise ValueError(f"{key}: out of range")
+        return number
     if origin is Literal and value in typing.get_args(hint):
         return value
     if origin is tuple and isinstance(value, list | tuple):
@@ -255,60 +284,24 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
 
 
 def check(recipe: TrainingRecipe) -> None:
-    """Raises ValueError for values that no training can work with; the rest is the author's choice."""
+    """What is no matter of one number's bounds.
+
+    Raises:
+        ValueError: values that no training can work with; the rest is the author's choice.
+    """
     if recipe.architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {recipe.architecture!r}; known: {', '.join(ARCHITECTURES)}")
+    film, split, scale = recipe.film, recipe.split, recipe.augment.scale
     refused = {
         "hidden": any(width < 1 for width in recipe.hidden),
         "classes": len(recipe.classes) == 1 or len(set(recipe.classes)) < len(recipe.classes),
-        "report_share": not 0 < recipe.report_share <= 1,
-        **_refused_films(recipe.film, recipe.split, recipe.augment),
-        **_refused_training(recipe),
+        "split.test + split.validation": split.test + split.validation >= 1,
+        "film.stretch": not 0 <= film.stretch[0] < film.stretch[1] <= 100,
+        "film.std": min(film.std) <= 0,
+        "augment.scale": not 0 < scale[0] <= scale[1],
+        "stop.first_epoch": recipe.stop.first_epoch > recipe.optimise.epochs,
+        "distil.size": recipe.distil.size != 0 and recipe.distil.size < 32,
     }
     for key, wrong in refused.items():
         if wrong:
             raise ValueError(f"{key}: out of range")
-
-
-def _refused_films(film: FilmSettings, split: SplitSettings, augment: AugmentSettings) -> dict[str, bool]:
-    return {
-        "split.test": split.test <= 0,
-        "split.validation": split.validation <= 0,
-        "split.test + split.validation": split.test + split.validation >= 1,
-        "split.test_per_class": split.test_per_class < 0,
-        "split.validation_per_class": split.validation_per_class < 0,
-        "split.most_per_class": split.most_per_class < 0,
-        "film.size": film.size < 32,
-        "film.stretch": not 0 <= film.stretch[0] < film.stretch[1] <= 100,
-        "film.centre": not 0 < film.centre <= 1,
-        "film.std": min(film.std) <= 0,
-        "augment.scale": not 0 < augment.scale[0] <= augment.scale[1],
-        **{f"augment.{name}": not 0 <= getattr(augment, name) < 1 for name in ("aspect", "brightness", "translate")},
-        **{
-            f"augment.{name}": not 0 <= getattr(augment, name) <= 1
-            for name in ("flip", "equalise", "erase", "contrast")
-        },
-        **{f"augment.{name}": getattr(augment, name) < 0 for name in ("rotate", "gamma", "blur", "noise")},
-    }
-
-
-def _refused_training(recipe: TrainingRecipe) -> dict[str, bool]:
-    optimise, schedule, stop, distil = recipe.optimise, recipe.schedule, recipe.stop, recipe.distil
-    return {
-        "optimise.batch": optimise.batch < 1,
-        "optimise.epochs": optimise.epochs < 1,
-        "optimise.learning_rate": optimise.learning_rate <= 0,
-        "optimise.weight_decay": optimise.weight_decay < 0,
-        "optimise.label_smoothing": not 0 <= optimise.label_smoothing < 1,
-        "optimise.dropout": not 0 <= optimise.dropout < 1,
-        "optimise.ema": not 0 <= optimise.ema < 1,
-        "schedule.every": schedule.every < 1,
-        "schedule.warmup": not 0 <= schedule.warmup < 1,
-        "schedule.factor": not 0 < schedule.factor <= 1,
-        "stop.first_epoch": not 1 <= stop.first_epoch <= optimise.epochs,
-        "stop.training_accuracy": not 0 <= stop.training_accuracy <= 1,
-        "stop.patience": stop.patience < 0,
-        "distil.weight": not 0 <= distil.weight <= 1,
-        "distil.temperature": distil.temperature <= 0,
-        "distil.size": distil.size != 0 and distil.size < 32,
-    }

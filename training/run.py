@@ -14,12 +14,14 @@ import cxr.recipe
 from cxr.network import Network, build
 from training import plots
 from training.calibrate import calibrate
-from training.data import Films, Part, load_parts
+from training.data import Films, load_parts
 from training.duplicates import resolve
-from training.evaluate import figures
 from training.export import MODEL_FILE, export
+from training.figures import figures
 from training.recipe import TrainingRecipe
+from training.split import Part
 from training.train import Run, logits_of
+from training.weights import require_files
 
 
 def train_recipe(
@@ -31,15 +33,17 @@ def train_recipe(
     metrics.json, confusion_<part>.png. Called again on an unfinished folder, it goes on where it stopped.
 
     Raises:
+        WeightsUnavailable: what it starts or learns from is missing.
         UnreadableFilm, NearDuplicates: the films are not fit for it.
     """
+    require_files(recipe)
     parts = load_parts(data, recipe.split, recipe.film, classes=recipe.classes, skip_broken=skip_broken)
     parts, duplicates = resolve(parts, recipe.split.duplicates)
     run = Run(recipe, recipe_text, parts, folder, workers)
     run.begin()
     plots.before(parts, recipe, folder)
     best = run.train()
-    plots.curves(run.progress.history, run.progress.best_epoch, folder / "curves.png")
+    plots.after(run.progress.history, run.progress.best_epoch, folder)
     network = best_network(recipe, best, len(run.films.labels))
     reading = calibrate(network, run.reading, parts["train"], parts["validation"], recipe.report_share)
     export(network, reading, recipe_text, parts["validation"], folder)
@@ -84,5 +88,5 @@ def evaluate_parts(
         result[part] = figures(films.classes, probabilities, films.groups, films.labels)
         confident = probabilities.max(axis=1) >= reading.abstain_below
         result[part]["confident_share"] = float(np.mean(confident))
-        plots.confusion(result[part]["confusion"], films.labels, part, folder / f"confusion_{part}.png")
+        plots.judged(part, result[part]["confusion"], films.labels, folder)
     return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,9 +21,11 @@ import cxr.network
 import cxr.recipe
 from cxr.reading import normalise
 from training.augment import Augment
-from training.data import Films, Part, TrainingSet, class_weights
+from training.data import Films, TrainingSet, class_weights, in_batches
 from training.device import Precision
+from training.files import replaced
 from training.recipe import OptimiseSettings, ScheduleSettings, TrainingRecipe, from_values
+from training.split import Part
 from training.weights import new_network
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
@@ -121,16 +122,10 @@ def loader(films: Films, recipe: TrainingRecipe, epoch: int, workers: int = 0) -
     return DataLoader(dataset, batch, num_workers=workers, drop_last=len(films) > batch)
 
 
-@torch.no_grad()
-def logits_of(network: nn.Module, films: Films, recipe: cxr.recipe.Recipe, batch: int = 32) -> Tensor:
+def logits_of(network: nn.Module, films: Films, recipe: cxr.recipe.Recipe) -> Tensor:
     """(N, classes) float32, without augmentation."""
     network.eval()
-    device = next(network.parameters()).device
-    chunks = [
-        network(normalise(torch.from_numpy(films.pictures[start : start + batch]).to(device), recipe)).cpu()
-        for start in range(0, len(films), batch)
-    ]
-    return torch.cat(chunks)
+    return in_batches(films, recipe, network, next(network.parameters()).device)
 
 
 # --- the run ---------------------------------------------------------------------------------------
@@ -328,9 +323,8 @@ def _mean(steps: list[Learned]) -> Learned:
 
 def atomic_save(state: Any, path: Path) -> None:
     """A kill in the middle leaves the old file."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        torch.save(state, partial)
 
 
 def seed_everything(seed: int) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cxr.network import Network, build
-from training.recipe import TrainingRecipe
+from training.recipe import RECIPES, TrainingRecipe
 
 MEAN_OF = " + "
 """Between the paths of checkpoints whose mean is taken."""
@@ -18,6 +18,32 @@ MEAN_OF = " + "
 
 class WeightsUnavailable(RuntimeError):
     """Pretrained weights could not be had; the message says what can be used instead."""
+
+
+def require_files(recipe: TrainingRecipe) -> None:
+    """For before the films are read, which takes minutes: are the files of other runs there?
+
+    Raises:
+        WeightsUnavailable: a checkpoint or the teacher is missing; the message names the recipe to train first.
+    """
+    for path in _checkpoints(recipe):
+        if not path.is_file():
+            raise WeightsUnavailable(_missing("checkpoint", path))
+    if recipe.distil.teacher and not Path(recipe.distil.teacher).is_file():
+        raise WeightsUnavailable(_missing("teacher", Path(recipe.distil.teacher)))
+
+
+def _checkpoints(recipe: TrainingRecipe) -> list[Path]:
+    named = recipe.weights not in ("imagenet", "none")
+    return [Path(path) for path in recipe.weights.split(MEAN_OF)] if named else []
+
+
+def _missing(what: str, path: Path) -> str:
+    """A run folder is called as its recipe, unless somebody chose otherwise."""
+    name = path.parent.name
+    known = (RECIPES / f"{name}.toml").is_file()
+    first = f"{name} first (make train DATA=<folder> RECIPE={name})" if known else "that makes it first"
+    return f"no {what} at {str(path)!r}: train the recipe {first}"
 
 
 def new_network(recipe: TrainingRecipe, classes: int) -> Network:
@@ -38,7 +64,7 @@ def new_network(recipe: TrainingRecipe, classes: int) -> Network:
                 "efficientnet_lite0, whose weights are an installed package"
             ) from error
     network = build(recipe.architecture, classes, **head)
-    load_weights(network, [Path(path) for path in recipe.weights.split(MEAN_OF)])
+    load_weights(network, _checkpoints(recipe))
     return network
 
 
@@ -67,7 +93,7 @@ def _checkpoint(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         weights: dict[str, Tensor] = state.get("network", state)
     except OSError as error:
-        raise WeightsUnavailable(f"no checkpoint at {str(path)!r}: train the recipe that makes it first") from error
+        raise WeightsUnavailable(_missing("checkpoint", path)) from error
     except (RuntimeError, UnpicklingError, EOFError, AttributeError) as error:
         raise WeightsUnavailable(
             f"{path} is no checkpoint of this project (best.pt or checkpoint.pt of a run)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor, nn
 
 from training.__main__ import main
-from training.data import Films, Part, load_parts
+from training.data import Films, load_parts
 from training.recipe import TrainingRecipe, parse
+from training.split import Part
+from training.train import Run
 
 ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("CXR_DATA", ROOT.parent / "shared" / "data"))
+Vary = Callable[..., TrainingRecipe]
 LABELS = ("Hilum", "Left", "Right")
 SIDE = 64
 
@@ -42,14 +44,6 @@ batch = 16
 epochs = 2
 ema = 0.5
 """
-
-
-def shared(name: str) -> Path:
-    """A folder of the shared data, or a skip that says what is missing."""
-    folder = DATA / name
-    if not folder.is_dir():
-        pytest.skip(f"no data: {name} is not under CXR_DATA (default ../shared/data)")
-    return folder
 
 
 def film(label: int, number: int, side: int = SIDE) -> NDArray[np.uint8]:
@@ -81,6 +75,15 @@ def random_films(counts: tuple[int, ...], side: int = SIDE) -> Films:
     return Films(pictures, classes, names, tuple(Path(name) for name in names), LABELS[: len(counts)])
 
 
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights and counters."""
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
     """The same order of additions everywhere, and room for whoever shares the machine."""
@@ -107,6 +110,11 @@ def vary(tiny: TrainingRecipe) -> Callable[..., TrainingRecipe]:
         return replace(tiny, **values)
 
     return make
+
+
+@pytest.fixture
+def new_run(parts: dict[Part, Films], tmp_path: Path) -> Callable[[TrainingRecipe], Run]:
+    return lambda recipe: Run(recipe, f"# {recipe.seed}\n", parts, tmp_path / "run")
 
 
 @pytest.fixture(scope="package")

@@ -19,10 +19,12 @@ from pydicom.data import get_testdata_file
 
 from cxr import network
 from cxr.reading import normalise
-from tests.training.conftest import ROOT, film, shared, write_film
+from tests.parts import shared
+from tests.training.conftest import ROOT, film, write_film
 from training import archive
-from training.data import Sample, UnreadableFilm, load, picture
+from training.data import UnreadableFilm, load, picture
 from training.recipe import FilmSettings
+from training.split import Sample
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from cxr.network import Novelty, build
 from cxr.reading import normalise
 from tests.training.conftest import LABELS
 from training.calibrate import calibrate, elsewhere, pooled_features, temperature
-from training.data import Films, Part
+from training.data import Films
 from training.recipe import TrainingRecipe
+from training.split import Part
 from training.train import logits_of, model_recipe
 
 
@@ -115,8 +116,8 @@ def test_another_device_shows_the_same_films_a_little_otherwise(parts: dict[Part
 
 
 def test_pooled_features_are_the_feature_maps_mean(tiny: TrainingRecipe, parts: dict[Part, Films]) -> None:
-    network, films = build("squeezenet1_1", 3).eval(), parts["test"]
+    network, films = build("squeezenet1_1", 3).eval(), parts["train"]  # several batches
     reading = model_recipe(tiny, LABELS)
     with torch.no_grad():
         expected = network.features(normalise(torch.from_numpy(films.pictures), reading)).mean((2, 3))
-    assert torch.allclose(pooled_features(network, films, reading, batch=5), expected, atol=1e-5)
+    assert torch.allclose(pooled_features(network, films, reading), expected, atol=1e-5)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from tests.training.conftest import ROOT
-from training.data import Films, Part
+from training.data import Films
 from training.duplicates import SIMILAR, NearDuplicates, band, find, resolve, similarity
+from training.split import Part
 
 RG1 = Image.open(ROOT / "tests" / "films" / "RG1.png").convert("L")
 SIDE = 224

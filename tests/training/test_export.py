@@ -16,8 +16,9 @@ from cxr.network import ARCHITECTURES, Network, build
 from cxr.reading import normalise
 from cxr.recipe import GateThresholds, Recipe
 from tests.training.conftest import LABELS, ROOT, TINY
-from training.data import Films, Part
+from training.data import Films
 from training.export import MODEL_FILE, TRAINING_RECIPE_FILE, ExportMismatch, check, examples, export
+from training.split import Part
 
 SHAPES = {
     "resnet18": (512, 2, 2),

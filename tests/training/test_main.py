@@ -16,8 +16,8 @@ from cxr import network
 from tests.training.conftest import LABELS, ROOT, TINY, film, train, write_film
 from training.__main__ import main
 from training.archive import build
-from training.data import part_of
 from training.recipe import parse
+from training.split import part_of
 
 
 @pytest.fixture
@@ -111,6 +111,34 @@ def test_a_recipe_that_cannot_be_trained_is_one_sentence(
     assert said in error_of(capsys)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            ('weights = "none"', 'weights = "runs/settled/best.pt + runs/long/best.pt"'),
+            "settled/best.pt': train the recipe settled first",
+        ),
+        (
+            ("[augment]", '[distil]\nteacher = "runs/default/model.pt"\n[augment]'),
+            "default/model.pt': train the recipe default first",
+        ),
+    ],
+    ids=["weights", "teacher"],
+)
+def test_what_a_recipe_goes_on_from_is_looked_for_before_any_film(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: tuple[str, str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(TINY.replace(*change))
+    assert train(tmp_path / "no films", recipe, tmp_path / "run") == 1
+    assert said in error_of(capsys)
+
+
 def test_a_quick_run_is_marked_everywhere(
     film_folder: Path,
     recipe_file: Path,
@@ -146,12 +174,12 @@ def test_near_duplicates_end_the_run_or_are_counted(
 ) -> None:
     data = near_duplicate(film_folder, tmp_path / "data")
     assert train(data, recipe_file, tmp_path / "run") == 1
-    assert "1 pairs of films in different parts are nearly the same picture: train Left/" in error_of(capsys)
+    assert "1 pair of films in different parts is nearly the same picture: train Left/" in error_of(capsys)
     arguments = ["train", "--data", str(data), "--recipe", str(recipe_file), "--run", str(tmp_path / "run")]
     assert main([*arguments, "--duplicates", "drop", "--epochs", "1"]) == 0
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())["near_duplicates"]
     assert (found["rule"], found["pairs"], found["dropped"]) == ("drop", 1, 1)
-    assert "1 pairs, 1 films left out" in capsys.readouterr().out
+    assert "pairs of near-duplicates across the split: 1; films left out: 1" in capsys.readouterr().out
 
 
 def test_broken_films_are_skipped_with_a_count_where_asked_for(
@@ -163,7 +191,7 @@ def test_broken_films_are_skipped_with_a_count_where_asked_for(
     assert main([*arguments, "--skip-broken", "--epochs", "1"]) == 0
     (told,) = json.loads((tmp_path / "run" / "metrics.json").read_text())["broken"]
     assert told.startswith("Left/05.png: ")
-    assert "left out, unreadable: 1 films" in capsys.readouterr().out
+    assert "unreadable films left out: 1" in capsys.readouterr().out
 
 
 def test_an_unknown_recipe_lists_those_there_are(

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from cxr import network
 from tests.training.conftest import LABELS, ROOT, TINY, film, train, write_film
-from training.data import Films, Part
+from training.data import Films
 from training.recipe import TrainingRecipe
 from training.run import best_network
+from training.split import Part
 from training.train import logits_of
 
 HELD = {

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from cxr.network import build
-from tests.training.test_train import same, weights_of
-from training.recipe import TrainingRecipe
+from tests.training.conftest import Vary, same, weights_of
 from training.train import BEST, atomic_save
 from training.weights import WeightsUnavailable, new_network
-
-Vary = Callable[..., TrainingRecipe]
 
 
 def test_random_weights_need_no_file(vary: Vary) -> None:

@@ -12,8 +12,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from training.data import Films
-from training.evaluate import balanced_accuracy, interval, resamples
-from training.report import parts
+from training.figures import balanced_accuracy, interval, resamples
+from training.report import data_set
 from training.report.field import VARIANTS, field_seen, mask_path
 from training.report.material import Material
 from training.report.readings import Readings
@@ -100,7 +100,7 @@ def findings(material: Material, name: str, films: Films) -> dict[str, Any] | No
 def copy_probe(material: Material, wanted: str | None) -> dict[str, Any] | None:
     """Can the source of a film be told from its features, within one class? None where no class has two sources."""
     for name in (wanted,) if wanted else COPY_COLUMNS:
-        columns = {part: parts.column(material.data, name, material.films[part]) for part in ("train", "test")}
+        columns = {part: data_set.column(material.data, name, material.films[part]) for part in ("train", "test")}
         probes = {
             label: found
             for index, label in enumerate(material.labels)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cxr.reading import NOTICE
-from training.evaluate import balanced_accuracy, expected_calibration_error, figures, interval, per_class, resamples
+from training.figures import balanced_accuracy, expected_calibration_error, figures, interval, per_class, resamples
 from training.report import curves
 from training.report.audit import audit
 from training.report.external import external
@@ -74,7 +74,7 @@ def _run(material: Material) -> dict[str, Any]:
         "weights": run.recipe.weights,
         "recipe_text": (run.folder / "recipe.toml").read_text(),
         "trained_with": run.metrics["trained_with"],
-        "marks": {key: run.metrics[key] for key in ("quick", "shortened") if run.metrics.get(key)},
+        "marks": run.metrics.get("overrides", []),
     }
 
 

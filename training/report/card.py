@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from training.files import write
 from training.report.build import REPORT_FILE
 from training.report.drawings import drawings
-from training.report.evaluation import write
 from training.report.page import TEMPLATES, environment
 from training.report.wording import number
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from training.evaluate import ECE_BINS, interval
+from training.figures import equal_mass_bins, interval
 
 SPECIFICITIES = (0.90, 0.95, 0.99)
 
@@ -47,11 +47,9 @@ def reliability(classes: Classes, probabilities: Probabilities) -> list[dict[str
     """The bins of `expected_calibration_error`: mean confidence, accuracy and number of films of each."""
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == classes
-    order = np.argsort(confidence, kind="stable")
     return [
         {"confidence": float(confidence[part].mean()), "accuracy": float(right[part].mean()), "films": len(part)}
-        for part in np.array_split(order, ECE_BINS)
-        if len(part)
+        for part in equal_mass_bins(confidence)
     ]
 
 

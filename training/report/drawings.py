@@ -10,31 +10,27 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # after the backend is chosen
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from training import plots
 
 Report = dict[str, Any]
 
 LINES = (("-", "0.0"), ("--", "0.0"), ("-", "0.55"), (":", "0.0"), ("-.", "0.35"), ("--", "0.55"))
 """Line style and grey of each class: told apart in a black and white print."""
-HATCHES = ("", "///", "...", "xx")
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "legend.frameon": False,
-    "svg.hashsalt": "cxr",  # the same numbers give the same file
-    "figure.constrained_layout.use": True,
-}
 
 
 def drawings(report: Report) -> dict[str, bytes]:
-    """Every figure that the report has numbers for, by name: SVG bytes."""
+    """Every figure that the report has numbers for, by name: SVG bytes.
+
+    Args:
+        report: what report.json holds.
+
+    Raises:
+        KeyError: it is no whole report.
+    """
     drawn = {}
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(plots.STYLE):
         for name, draw in DRAWINGS.items():
             figure = draw(report)
             if figure is not None:
@@ -55,53 +51,32 @@ def _lines(labels: Any) -> Iterator[tuple[str, dict[str, str]]]:
         yield label, {"linestyle": style, "color": grey, "label": label}
 
 
-# --- classes ---------------------------------------------------------------------------------------
+# --- as in the run folder --------------------------------------------------------------------------
 
 
 def class_frequencies(report: Report) -> Figure:
-    counts = report["data"]["class_counts"]
-    labels = report["model"]["labels"]
-    figure, axis = plt.subplots(figsize=(6.5, 2.8))
-    width = 0.8 / len(counts)
-    for index, (part, by_class) in enumerate(counts.items()):
-        places = [place + (index - (len(counts) - 1) / 2) * width for place in range(len(labels))]
-        bars = axis.bar(
-            places, [by_class[label] for label in labels], width,
-            label=part, color=str(0.45 + 0.15 * index), hatch=HATCHES[index % 4], edgecolor="black", linewidth=0.6,
-        )  # fmt: skip
-        axis.bar_label(bars, fontsize=7)
-    axis.set_xticks(range(len(labels)), labels)
-    axis.set_ylabel("films")
-    axis.grid(axis="x", visible=False)
-    axis.legend()
-    return figure
+    """Films of each class in each part, those from elsewhere included."""
+    return plots.class_frequencies(report["data"]["class_counts"])
 
 
 def confusion(report: Report) -> Figure:
-    parts = ["train", "test", *(["external"] if report["external"] else [])]
-    figure, axes = plt.subplots(1, len(parts), figsize=(3.4 * len(parts), 3.5), squeeze=False)
-    for axis, part in zip(axes[0], parts, strict=True):
-        matrix = report["external"]["confusion"] if part == "external" else report["parts"][part]["confusion"]
-        _matrix(axis, matrix, report["model"]["labels"], part)
-    return figure
+    """Train and test films and those from elsewhere, side by side."""
+    found = {part: report["parts"][part]["confusion"] for part in ("train", "test")}
+    if report["external"]:
+        found["external"] = report["external"]["confusion"]
+    return plots.confusion(found, report["model"]["labels"])
 
 
-def _matrix(axis: Axes, matrix: list[list[int]], labels: list[str], title: str) -> None:
-    shares = [[value / max(1, sum(row)) for value in row] for row in matrix]
-    axis.imshow(shares, cmap="Greys", vmin=0, vmax=1)
-    axis.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
-    axis.set_yticks(range(len(labels)), labels)
-    axis.set(xlabel="predicted", ylabel="true", title=title)
-    axis.grid(visible=False)
-    for y, row in enumerate(matrix):
-        for x, value in enumerate(row):
-            axis.text(x, y, str(value), ha="center", va="center", color="white" if shares[y][x] > 0.5 else "black")
+def history(report: Report) -> Figure | None:
+    """Over the epochs; None where the run kept no history."""
+    return plots.history(report["history"], report["run"]["best_epoch"]) if report["history"] else None
 
 
 # --- curves ----------------------------------------------------------------------------------------
 
 
 def roc_and_precision_recall(report: Report) -> Figure:
+    """Each class against the rest, test films; the areas in the legends."""
     test = report["parts"]["test"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8))
     for label, style in _lines(test["roc"]):
@@ -119,6 +94,7 @@ def roc_and_precision_recall(report: Report) -> Figure:
 
 
 def reliability(report: Report) -> Figure:
+    """Accuracy over confidence in equal-mass bins of test films, before and after temperature scaling."""
     calibration = report["calibration"]["test"]
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     for axis, when in zip(axes, ("before", "after"), strict=True):
@@ -133,6 +109,7 @@ def reliability(report: Report) -> Figure:
 
 
 def risk_coverage(report: Report) -> Figure:
+    """Share of wrong films among those kept, over the share kept; a dot at the shipped threshold."""
     figure, axis = plt.subplots(figsize=(6, 3.6))
     curves = [("test films", report["abstention"]["risk_coverage"])]
     if report["external"]:
@@ -147,30 +124,6 @@ def risk_coverage(report: Report) -> Figure:
     axis.set(xlabel="coverage: share of films kept", ylabel="risk: share of wrong ones among them", xlim=(0, 1.01))
     axis.set_ylim(bottom=0)
     axis.legend()
-    return figure
-
-
-def history(report: Report) -> Figure | None:
-    entries = report["history"]
-    if not entries:
-        return None
-    epochs = [entry["epoch"] for entry in entries]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
-    left.plot(epochs, [entry["training_loss"] for entry in entries], "o--", color="0.55", label="training")
-    left.plot(epochs, [entry["loss"] for entry in entries], "o-", color="black", label="validation")
-    left.set(xlabel="epoch", ylabel="cross entropy")
-    for key, label, style, grey in (
-        ("macro_f1", "validation macro F1", "o-", "black"),
-        ("accuracy", "validation accuracy", "s:", "0.3"),
-        ("training_accuracy", "training accuracy", "o--", "0.55"),
-    ):
-        if all(key in entry for entry in entries):
-            right.plot(epochs, [entry[key] for entry in entries], style, color=grey, label=label, markersize=4)
-    right.set(xlabel="epoch", ylabel="share")
-    for axis in (left, right):
-        axis.axvline(report["run"]["best_epoch"], color="0.7", label="kept epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend()
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from training.evaluate import auc, balanced_accuracy, expected_calibration_error, interval, resamples
+from training.figures import auc, balanced_accuracy, expected_calibration_error, interval, resamples
 from training.report.curves import abstention, risk_coverage
 from training.report.material import Material
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cxr import reading
 from cxr.recipe import Recipe
-from training.report.parts import display_picture
+from training.report.data_set import display_picture
 
 ELLIPSE = (0.42, 0.40)
 """Half axes, across and down, as shares of the sides; centred a little above the middle."""
@@ -44,6 +44,7 @@ def lung_field(film: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 @lru_cache(maxsize=64)
 def ellipse(shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """(rows, columns), True inside the ellipse of ELLIPSE around CENTRE."""
     rows, columns = shape
     y = (np.arange(rows) + 0.5)[:, None] / rows - CENTRE[1]
     x = (np.arange(columns) + 0.5)[None, :] / columns - CENTRE[0]
@@ -52,10 +53,12 @@ def ellipse(shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def lungs_removed(picture: NDArray[np.uint8], field: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """(rows, columns) uint8: `picture` with 0 where `field`, of the same shape, is True."""
     return np.asarray(np.where(field, 0, picture), np.uint8)
 
 
 def border_only(picture: NDArray[np.uint8], field: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """(rows, columns) uint8: `picture` with 0 everywhere but in the frame of FRAME; `field` does not count."""
     rows, columns = picture.shape
     y, x = round(rows * FRAME), round(columns * FRAME)
     kept: NDArray[np.uint8] = picture.copy()

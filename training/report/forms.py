@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import cxr.network
-from cxr.reading import normalise
-from training.data import Films
-from training.evaluate import FIGURES, interval, resamples
+from training.data import Films, in_batches
+from training.figures import FIGURES, interval, resamples
 from training.report.material import Material
 
 ROUNDS = 15
@@ -85,12 +83,10 @@ def _quartiles(values: list[float]) -> dict[str, float]:
     return {"median": middle, "low": low, "high": high}
 
 
-@torch.no_grad()
 def _compared(run: Run, material: Material) -> dict[str, Any]:
     films: Films = material.films["test"]
     recipe = material.run.network.recipe
-    batches = np.array_split(films.pictures, max(1, len(films) // 32))
-    logits = torch.cat([run(normalise(torch.from_numpy(pictures), recipe)) for pictures in batches])
+    logits = in_batches(films, recipe, run)
     probabilities = torch.softmax(logits.double() / recipe.temperature, dim=1).numpy()
     first = material.readings["test"].logits.argmax(axis=1)
     samples = resamples(films.groups)

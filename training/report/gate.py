@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluate import auc, interval, resamples
+from training.figures import auc, interval, resamples
 from training.report.material import Material
 from training.report.readings import REFUSED, Readings
 from training.report.strangers import Stranger, strangers
@@ -21,7 +21,7 @@ def gate(material: Material, folders: tuple[Path, ...]) -> dict[str, Any]:
     `auroc_distance` judges the distance alone, also on what the pixels give away.
     """
     found = strangers(folders)
-    readings = material.run.archive.read("strangers", [stranger.source for stranger in found])
+    readings = material.run.reader.read("strangers", [stranger.source for stranger in found])
     read = readings.decision != REFUSED
     home = material.readings["test"]
     kinds = np.array([stranger.kind for stranger in found])

@@ -1,9 +1,8 @@
-"""All that the report is made from: a run, its films, and what the archive answers for them."""
+"""All that the report is made from: a run, its films, and what the network answers for them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,13 @@ import torch
 
 import cxr.network
 from cxr.network import LoadedNetwork
-from training.data import Films, Part
+from training.data import Films
 from training.export import MODEL_FILE
 from training.recipe import TrainingRecipe, parse
-from training.report import parts
+from training.report import data_set
 from training.report.field import VARIANTS, changed
-from training.report.readings import Archive, Readings, Source
+from training.report.readings import Readings, RememberingReader
+from training.split import Part
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
@@ -32,10 +32,7 @@ class Run:
     network: LoadedNetwork
     history: list[dict[str, float]]
     metrics: dict[str, Any]
-
-    @property
-    def archive(self) -> Archive:
-        return Archive(self.network, self.folder)
+    reader: RememberingReader
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,14 @@ def open_run(folder: Path) -> Run:
     if not model.is_file():
         raise FileNotFoundError(f"no {model}: train first (make train DATA=<folder>), or name the run (RUN=<folder>)")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = cxr.network.load(model, device)
     return Run(
         folder,
         parse((folder / "recipe.toml").read_text()),
-        cxr.network.load(model, device),
+        network,
         json.loads((folder / "history.json").read_text()),
         json.loads((folder / "metrics.json").read_text()),
+        RememberingReader(network, folder),
     )
 
 
@@ -78,19 +77,16 @@ def gather(run: Run, data: Path, external: Path | None) -> Material:
         ValueError: the data set's classes are not the network's.
     """
     labels = run.network.recipe.labels
-    films: dict[str, Films] = dict(parts.parts_of(data, run.recipe).items())
+    films: dict[str, Films] = dict(data_set.parts_as_trained(data, run.recipe).items())
     if films["test"].labels != labels:
         raise ValueError(f"{data} holds {', '.join(films['test'].labels)}; the network knows {', '.join(labels)}")
     if external is not None:
-        films["external"] = parts.films_of(external, run.recipe, labels)
-    archive, readings = run.archive, {}
+        films["external"] = data_set.films_of(external, run.recipe, labels)
+    readings = {}
     for name, part in films.items():
-        readings[name] = archive.read(name, sources(part.paths), explain=name in ("test", "external"))
+        whole = [path.read_bytes for path in part.paths]
+        readings[name] = run.reader.read(name, whole, explain=name in ("test", "external"))
         for variant in VARIANTS if name != "validation" else ():
             blacked = [partial(changed, path, variant, run.network.recipe) for path in part.paths]
-            readings[f"{name}_{variant}"] = archive.read(f"{name}_{variant}", blacked)
+            readings[f"{name}_{variant}"] = run.reader.read(f"{name}_{variant}", blacked)
     return Material(run, data, films, readings)
-
-
-def sources(paths: Sequence[Path]) -> list[Source]:
-    return [partial(path.read_bytes) for path in paths]

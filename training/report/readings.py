@@ -1,4 +1,4 @@
-"""What the archive answers for many films: read once by serving's own code, then kept in the run folder.
+"""What the network answers for many films: read once by serving's own code, then kept in the run folder.
 
 Every figure of the report is made from these rows, so that it is about what is served.
 """
@@ -20,6 +20,7 @@ import cxr
 from cxr.network import LoadedNetwork
 from cxr.reading import Reader, Row
 from cxr.request import Explain, Request
+from training.files import replaced
 
 CACHE = "cache"
 BATCH, CHUNK = 8, 256
@@ -57,8 +58,8 @@ class Readings:
         return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
-class Archive:
-    """One network with the reading code of this checkout, and the folder that remembers its answers."""
+class RememberingReader:
+    """One network behind the reading code of this checkout, and the folder that remembers its answers."""
 
     def __init__(self, network: LoadedNetwork, run: Path) -> None:
         self.network = network
@@ -76,7 +77,7 @@ class Archive:
         missing = [(path, chunk) for path, chunk in zip(paths, chunks, strict=True) if not path.is_file()]
         with tqdm(total=sum(len(chunk) for _, chunk in missing), desc=name, unit="film", mininterval=2) as bar:
             for path, chunk in missing:
-                self._store(path, self._read(chunk, explain, bar))
+                _store(path, self._read(chunk, explain, bar))
         for old in set(self.folder.glob(f"{name}-*.npz")) - set(paths):
             old.unlink()
         return _joined([dict(np.load(path)) for path in paths])
@@ -112,12 +113,10 @@ class Archive:
             numbers["heat_maps"] = row.explanation.attributed.heat_map
         return numbers
 
-    def _store(self, path: Path, columns: dict[str, NDArray[Any]]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:  # numpy would add .npz to a name
-            np.savez(file, **columns)  # type: ignore[arg-type]
-        partial.replace(path)
+
+def _store(path: Path, columns: dict[str, NDArray[Any]]) -> None:
+    with replaced(path) as partial, partial.open("wb") as file:  # numpy would add .npz to a name
+        np.savez(file, **columns)  # type: ignore[arg-type]
 
 
 def _code() -> bytes:

@@ -1,4 +1,4 @@
-"""The dear form of the shortcut audit: the recipe trained anew on films with a part blacked out."""
+"""The expensive form of the shortcut audit: the recipe trained anew on films with a part blacked out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data import MANIFEST, Films
-from training.report import parts
+from training.report import data_set
 from training.report.field import changed
 from training.report.material import open_run
 from training.run import train_recipe
@@ -24,7 +24,7 @@ def retrain(folder: Path, data: Path, variant: str) -> dict[str, Any]:
     run = open_run(folder)
     target = folder / AUDIT / variant
     copies = target / "films"
-    _write_copies(run.network.recipe, parts.parts_of(data, run.recipe), copies, variant)
+    _write_copies(run.network.recipe, data_set.parts_as_trained(data, run.recipe), copies, variant)
     split = dataclasses.replace(run.recipe.split, duplicates="allow")  # what is black is alike
     recipe = dataclasses.replace(run.recipe, name=f"{run.recipe.name}-{variant}", split=split)
     return train_recipe(recipe, (folder / "recipe.toml").read_text(), copies, target)

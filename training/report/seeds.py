@@ -5,39 +5,42 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-HEADLINE: dict[str, tuple[str, tuple[str, ...]]] = {
-    "macro_f1": ("Macro F1", ("parts", "test", "macro_f1")),
-    "accuracy": ("Accuracy", ("parts", "test", "accuracy")),
-    "macro_auc": ("Macro AUC", ("parts", "test", "macro_auc")),
-    "ece": ("ECE", ("parts", "test", "ece")),
-    "external_balanced": ("Elsewhere: balanced accuracy", ("external", "balanced_accuracy")),
+from training.published import lookup
+
+HEADLINE: dict[str, tuple[str, str]] = {
+    "macro_f1": ("Macro F1", "parts.test.macro_f1"),
+    "accuracy": ("Accuracy", "parts.test.accuracy"),
+    "macro_auc": ("Macro AUC", "parts.test.macro_auc"),
+    "ece": ("ECE", "parts.test.ece"),
+    "external_balanced": ("Elsewhere: balanced accuracy", "external.balanced_accuracy"),
     "external_present": (
         "Elsewhere: balanced accuracy among the classes there",
-        ("external", "among_present", "balanced_accuracy"),
+        "external.among_present.balanced_accuracy",
     ),
-    "external_gain": ("Elsewhere: gain of accuracy by abstaining", ("external", "abstention", "gain")),
+    "external_gain": ("Elsewhere: gain of accuracy by abstaining", "external.abstention.gain"),
     "lungs_removed": (
         "Balanced accuracy, lungs removed",
-        ("audit", "blacked_out", "lungs_removed", "network", "balanced_accuracy"),
+        "audit.blacked_out.lungs_removed.network.balanced_accuracy",
     ),
     "findings_without_lungs": (
         "Findings reported without lungs",
-        ("audit", "findings_without_lungs", "test", "reported_as_finding"),
+        "audit.findings_without_lungs.test.reported_as_finding",
     ),
 }
 """Title of each headline figure, and its place in report.json."""
 
 
-def look_up(report: dict[str, Any], place: tuple[str, ...]) -> dict[str, float] | None:
-    """The interval at `place`, None where the report has none or it holds no number."""
-    value: Any = report
-    for key in place:
-        value = value.get(key) if isinstance(value, dict) else None
+def interval_at(report: dict[str, Any], place: str) -> dict[str, float] | None:
+    """None where the report has none there or it holds no number."""
+    value = lookup(report, place)
     return value if isinstance(value, dict) and None not in value.values() else None
 
 
 def check(runs: list[tuple[str, int]]) -> None:
-    """Of recipe names and seeds.
+    """Refuse runs that are not one recipe with different seeds.
+
+    Args:
+        runs: recipe name and seed of each.
 
     Raises:
         ValueError: fewer than two runs, the same seed twice, or different recipes.
@@ -53,7 +56,7 @@ def spread(reports: list[dict[str, Any]]) -> dict[str, Any]:
     check(seeds)
     result: dict[str, Any] = {"recipe": seeds[0][0], "seeds": [seed for _, seed in seeds], "figures": {}}
     for name, (title, place) in HEADLINE.items():
-        found = [figure for report in reports if (figure := look_up(report, place))]
+        found = [figure for report in reports if (figure := interval_at(report, place))]
         if len(found) == len(reports):
             values = [figure["value"] for figure in found]
             result["figures"][name] = {

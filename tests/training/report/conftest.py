@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import LABELS, film, random_films, write_film
-from training import evaluate
 from training.__main__ import main
 from training.data import Films
 from training.report.material import Material, Run, open_run
@@ -47,7 +46,7 @@ def readings(
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "RESAMPLES", 60)
+    monkeypatch.setattr("training.figures.RESAMPLES", 60)
 
 
 @pytest.fixture(scope="package")
@@ -91,7 +90,7 @@ def evaluated(
     """A copy of the tiny run with its report."""
     folder = Path(shutil.copytree(run_folder, tmp_path_factory.mktemp("evaluated") / "tiny"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "RESAMPLES", 60)
+        patch.setattr("training.figures.RESAMPLES", 60)
         assert main(command(folder, film_folder, outside_folder)) == 0
     return folder
 

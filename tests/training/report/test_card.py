@@ -97,12 +97,29 @@ def test_several_seeds_have_a_table_on_page_and_card(report: dict[str, Any]) -> 
     assert "2 seeds (7, 8)" in page(shown, {})
 
 
-def test_a_quick_run_is_marked_on_page_and_card(report: dict[str, Any]) -> None:
+def test_a_run_with_overrides_is_marked_on_page_and_card(
+    report: dict[str, Any], film_folder: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    assert "not the recipe as its file has it" not in page(report, {}) + render("model-card.md.j2", report)
+    run, data = tmp_path / "run", ["--data", str(film_folder)]
+    assert main(["train", *data, "--recipe", str(recipe_file), "--run", str(run), "--epochs", "1"]) == 0
+    assert main(["evaluate", *data, "--run", str(run)]) == 0
+    assert "not the recipe as its file has it: epochs 2 -&gt; 1." in (run / "report.html").read_text()
+    card = render("model-card.md.j2", json.loads((run / "report.json").read_text()))
+    assert "not the recipe as its file has it (epochs 2 -> 1)." in card
+
+
+def test_the_figures_of_a_quick_run_stand_for_nothing(report: dict[str, Any]) -> None:
     marked = copy.deepcopy(report)
-    assert "no full training" not in page(marked, {}) + render("model-card.md.j2", marked)
-    marked["run"]["marks"] = {"quick": True}
-    assert "no full training: quick" in page(marked, {})
-    assert "no full training (quick)" in render("model-card.md.j2", marked)
+    marked["run"]["marks"] = ["quick"]
+    assert "(quick): its figures stand for nothing." in render("model-card.md.j2", marked)
+    assert "quick. Its figures stand for nothing." in page(marked, {})
+
+
+def test_the_card_names_the_recipe_once(docs: Path, report: dict[str, Any]) -> None:
+    (line,) = [line for line in (docs / "model-card.md").read_text().splitlines() if line.startswith("Recipe `")]
+    assert line.count("tiny") == 1 and "torch==" in line
+    assert "recipe=tiny" not in page(report, {})
 
 
 def test_the_source_probe_is_shown(report: dict[str, Any]) -> None:

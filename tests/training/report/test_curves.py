@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from training.evaluate import expected_calibration_error, resamples
+from training.figures import expected_calibration_error, resamples
 from training.report.curves import (
     abstention,
     operating_points,

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from sklearn import metrics
 
-from training.data import Films, Part
+from training.data import Films
 from training.report.forms import BATCHES, forms
-from training.report.material import Material, Run, sources
-from training.report.readings import Archive
+from training.report.material import Material, Run
+from training.report.readings import RememberingReader
+from training.split import Part
 
 
 @pytest.fixture
@@ -23,7 +24,8 @@ def rows(
         shutil.copy(run_folder / "model.pt", tmp_path / name)
     (tmp_path / "model.pte").write_bytes(bytes(1000))
     run = dataclasses.replace(opened, folder=tmp_path)
-    read = Archive(opened.network, tmp_path).read("test", sources(parts["test"].paths))
+    films = [path.read_bytes for path in parts["test"].paths]
+    read = RememberingReader(opened.network, tmp_path).read("test", films)
     material = Material(run, tmp_path, {"test": parts["test"]}, {"test": read})
     return material, forms(material)
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.conftest import film, shared, write_film
+from tests.parts import shared
+from tests.training.conftest import film, write_film
 from training.report.strangers import of_folder, other_films, patterns, photographs, strangers
 
 

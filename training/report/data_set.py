@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from cxr import reading
 from cxr.film import Limits
-from training.data import MANIFEST, Films, Part, load, load_parts, scan
+from training.data import MANIFEST, Films, load, load_parts, scan
 from training.duplicates import resolve
 from training.recipe import TrainingRecipe
+from training.split import Part
 
 
-def parts_of(data: Path, recipe: TrainingRecipe) -> dict[Part, Films]:
+def parts_as_trained(data: Path, recipe: TrainingRecipe) -> dict[Part, Films]:
     """The three parts, split as they were for the training.
 
     Films that are nearly one of another part are left out where the recipe does not allow them: a report says

@@ -24,13 +24,14 @@ def expected_calibration_error(classes: NDArray[np.int64], probabilities: NDArra
     """Mean gap between confidence and accuracy over ECE_BINS bins of equal mass (Nguyen and O'Connor 2015)."""
     confidence = probabilities.max(axis=1)
     right = (probabilities.argmax(axis=1) == classes).astype(float)
-    order = np.argsort(confidence, kind="stable")
-    gaps = [
-        len(part) * abs(confidence[part].mean() - right[part].mean())
-        for part in np.array_split(order, ECE_BINS)
-        if len(part)
-    ]
+    gaps = [len(part) * abs(confidence[part].mean() - right[part].mean()) for part in equal_mass_bins(confidence)]
     return float(sum(gaps) / len(classes))
+
+
+def equal_mass_bins(confidence: NDArray[np.float64]) -> list[NDArray[np.int64]]:
+    """ECE_BINS or fewer sets of films, by rising confidence (N,), as positions; none is empty."""
+    order = np.argsort(confidence, kind="stable")
+    return [part for part in np.array_split(order, ECE_BINS) if len(part)]
 
 
 def _accuracy(classes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:

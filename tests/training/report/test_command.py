@@ -14,20 +14,20 @@ from sklearn import metrics
 from tests.training.conftest import LABELS
 from tests.training.report.conftest import OUTSIDE, command
 from training.__main__ import main
-from training.data import Films, Part
+from training.data import Films
 from training.report.build import without_nan
 from training.report.drawings import DRAWINGS
-from training.report.material import open_run, sources
-from training.report.readings import Archive
+from training.report.material import open_run
+from training.report.readings import RememberingReader
+from training.split import Part
 
 
 def test_the_figures_are_those_of_the_served_network(
     evaluated: Path, report: dict[str, Any], parts: dict[Part, Films]
 ) -> None:
     run = open_run(evaluated)
-    probabilities = run.archive.read("test", sources(parts["test"].paths), explain=True).probabilities(
-        run.network.recipe.temperature
-    )
+    films = [path.read_bytes for path in parts["test"].paths]
+    probabilities = run.reader.read("test", films, explain=True).probabilities(run.network.recipe.temperature)
     true, said = parts["test"].classes, probabilities.argmax(axis=1)
     test = report["parts"]["test"]
     assert test["accuracy"]["value"] == pytest.approx(metrics.accuracy_score(true, said))
@@ -76,7 +76,7 @@ def test_a_second_report_reads_no_film(
     def fail(*_: object) -> None:
         raise AssertionError("a film was read again")
 
-    monkeypatch.setattr(Archive, "_read", fail)
+    monkeypatch.setattr(RememberingReader, "_read", fail)
     assert main(command(evaluated, film_folder, outside_folder)) == 0
     again = json.loads((evaluated / "report.json").read_text())
     assert {key: value for key, value in again.items() if key != "forms"} == {

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from training.files import write
 from training.report.build import REPORT_FILE, Options, build
 from training.report.gallery import gallery
 from training.report.material import gather, open_run
@@ -31,11 +32,3 @@ def evaluate(runs: list[Path], data: Path, external: Path | None, options: Optio
         write(material.run.folder / REPORT_FILE, json.dumps(report, indent=1, allow_nan=False))
         write(material.run.folder / PAGE_FILE, page(report, gallery(material)))
     return reports
-
-
-def write(path: Path, text: str) -> None:
-    """A kill in the middle leaves the old file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

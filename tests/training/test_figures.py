@@ -5,8 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from training import evaluate
-from training.evaluate import (
+from training.figures import (
     FIGURES,
     balanced_accuracy,
     expected_calibration_error,
@@ -24,7 +23,7 @@ GROUPS = tuple(f"g{number}" for number in range(10))
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "RESAMPLES", 200)
+    monkeypatch.setattr("training.figures.RESAMPLES", 200)
 
 
 def answers(predicted: NDArray[np.int64], confidence: float = 0.8, classes: int = 3) -> NDArray[np.float64]:
