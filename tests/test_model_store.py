@@ -15,12 +15,11 @@ import cxr.network
 from cxr.network import LoadedNetwork
 from cxr.request import Request
 from tests.parts import ROOT, extracted, reader_of, shared
-from training.data import part_of, scan
+from training.data import scan
 from training.recipe import SplitSettings
+from training.split import part_of
 
 ENOUGH_REPORTED = 0.90
-EVERY = 4
-"""One test film of so many is read anew: a quarter of the report's films, in seconds."""
 
 
 class Shipped(NamedTuple):
@@ -30,11 +29,13 @@ class Shipped(NamedTuple):
     """Folder of the card and its report."""
     least_f1: float
     """Macro F1 on test films that it was shipped for."""
+    every: int
+    """One test film of so many is read anew."""
 
 
 SHIPPED = {
-    "default": Shipped(ROOT / "model_store", ROOT / "docs", 0.93),
-    "resnet18": Shipped(ROOT / "model_store" / "resnet18", ROOT / "docs" / "resnet18", 0.80),
+    "default": Shipped(ROOT / "model_store", ROOT / "docs", 0.93, 1),
+    "resnet18": Shipped(ROOT / "model_store" / "resnet18", ROOT / "docs" / "resnet18", 0.80, 4),
 }
 
 
@@ -85,6 +86,7 @@ def test_the_card_and_the_archives_page_are_the_reports(shipped: Shipped, report
     card, page = shipped.docs / "model-card.md", shipped.store / "README.md"
     assert words in card.read_text() and words in page.read_text()
     assert report["model"]["sha256"] in card.read_text()
+    assert {"## Data", "## How it was made", "## Limits"} <= set(page.read_text().splitlines())
 
 
 def test_training_and_report_agree_on_the_test_films(metrics: dict[str, Any], report: dict[str, Any]) -> None:
@@ -103,9 +105,11 @@ def test_the_archive_answers_as_the_report_says(
     split = SplitSettings(**{key: report["data"]["split"][key] for key in ("salt", "test", "validation")})
     films = [film for film in scan(shared("cxr4")) if part_of(film.group, split) == "test"]
     assert len(films) == report["parts"]["test"]["films"]
-    reader, chosen = reader_of(shipped.store / "cxr.mar", network), films[::EVERY]
+    reader, chosen = reader_of(shipped.store / "cxr.mar", network), films[:: shipped.every]
     rows = [row for film in chosen for row in reader.read([Request(film.path.read_bytes())])]
     said, true = [row.answer["prediction"] for row in rows], [film.label for film in chosen]
-    interval = report["parts"]["test"]["macro_f1"]
-    assert interval["low"] - 0.03 <= f1_score(true, said, average="macro") <= interval["high"] + 0.03
+    found, reported = f1_score(true, said, average="macro"), report["parts"]["test"]["macro_f1"]
+    if shipped.every == 1:  # all of them: other kernels may turn a film or two that lie between two classes
+        assert found == pytest.approx(reported["value"], abs=0.003) and found >= shipped.least_f1
+    assert reported["low"] - 0.03 <= found <= reported["high"] + 0.03
     assert np.mean([row.answer["decision"] == "report" for row in rows]) >= ENOUGH_REPORTED

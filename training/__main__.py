@@ -73,12 +73,22 @@ def _add_report(commands: Any) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from training.weights import stages_before
+
+    overrides = Overrides(arguments.quick, arguments.epochs, arguments.weights, arguments.duplicates)
+    recipe = overrides.apply(parse(find(arguments.recipe).read_text()))
+    for stage in stages_before(recipe):
+        print(f"{recipe.name} needs the run of {stage}, which comes first")
+        _train_one(arguments, stage, Overrides(duplicates=arguments.duplicates), None)
+    _train_one(arguments, arguments.recipe, overrides, arguments.run)
+
+
+def _train_one(arguments: argparse.Namespace, name: str, overrides: Overrides, folder: Path | None) -> None:
     from training.run import train_recipe
 
-    text = find(arguments.recipe).read_text()
-    overrides = Overrides(arguments.quick, arguments.epochs, arguments.weights, arguments.duplicates)
+    text = find(name).read_text()
     recipe = overrides.apply(parse(text))
-    folder = arguments.run or Path("runs") / recipe.name
+    folder = folder or Path("runs") / recipe.name
     options = {"workers": arguments.workers, "skip_broken": arguments.skip_broken}
     metrics = train_recipe(recipe, stands_alone(text, recipe), arguments.data, folder, **options)
     if metrics["broken"]:
@@ -89,7 +99,7 @@ def _train(arguments: argparse.Namespace) -> None:
     for part in ("validation", "test"):
         print(f"{part}: macro F1 {with_interval(metrics[part]['macro_f1'])}")
     if recipe.overrides:
-        print(f"this is not {find(arguments.recipe).stem} as published: {'; '.join(recipe.overrides)}")
+        print(f"this is not {find(name).stem} as published: {'; '.join(recipe.overrides)}")
     print(f"run folder: {folder}; next: make archive RUN={folder}")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cxr.network import Network, build
-from training.recipe import RECIPES, TrainingRecipe
+from training.recipe import RECIPES, TrainingRecipe, find, parse
 
 MEAN_OF = " + "
 """Between the paths of checkpoints whose mean is taken."""
@@ -18,6 +18,19 @@ MEAN_OF = " + "
 
 class WeightsUnavailable(RuntimeError):
     """Pretrained weights could not be had; the message says what can be used instead."""
+
+
+def stages_before(recipe: TrainingRecipe) -> list[str]:
+    """Names of the recipes whose runs this one goes on from or learns from and that are not finished, first ones first.
+
+    A run in runs/<name> is that of the recipe <name>, and finished when it holds metrics.json.
+    """
+    found: list[str] = []
+    for path in [*_checkpoints(recipe), *_teacher(recipe)]:
+        folder = path.parent
+        if folder.parent == Path("runs") and _is_ours(folder.name) and not (folder / "metrics.json").is_file():
+            found += [*stages_before(parse(find(folder.name).read_text())), folder.name]
+    return list(dict.fromkeys(found))
 
 
 def require_files(recipe: TrainingRecipe) -> None:
@@ -29,8 +42,9 @@ def require_files(recipe: TrainingRecipe) -> None:
     for path in _checkpoints(recipe):
         if not path.is_file():
             raise WeightsUnavailable(_missing("checkpoint", path))
-    if recipe.distil.teacher and not Path(recipe.distil.teacher).is_file():
-        raise WeightsUnavailable(_missing("teacher", Path(recipe.distil.teacher)))
+    for path in _teacher(recipe):
+        if not path.is_file():
+            raise WeightsUnavailable(_missing("teacher", path))
 
 
 def _checkpoints(recipe: TrainingRecipe) -> list[Path]:
@@ -38,11 +52,18 @@ def _checkpoints(recipe: TrainingRecipe) -> list[Path]:
     return [Path(path) for path in recipe.weights.split(MEAN_OF)] if named else []
 
 
+def _teacher(recipe: TrainingRecipe) -> list[Path]:
+    return [Path(recipe.distil.teacher)] if recipe.distil.teacher else []
+
+
+def _is_ours(name: str) -> bool:
+    return (RECIPES / f"{name}.toml").is_file()
+
+
 def _missing(what: str, path: Path) -> str:
     """A run folder is called as its recipe, unless somebody chose otherwise."""
     name = path.parent.name
-    known = (RECIPES / f"{name}.toml").is_file()
-    first = f"{name} first (make train DATA=<folder> RECIPE={name})" if known else "that makes it first"
+    first = f"{name} first (make train DATA=<folder> RECIPE={name})" if _is_ours(name) else "that makes it first"
     return f"no {what} at {str(path)!r}: train the recipe {first}"
 
 

@@ -115,11 +115,11 @@ def test_a_recipe_that_cannot_be_trained_is_one_sentence(
     ("change", "said"),
     [
         (
-            ('weights = "none"', 'weights = "runs/settled/best.pt + runs/long/best.pt"'),
+            ('weights = "none"', 'weights = "old/settled/best.pt + old/long/best.pt"'),
             "settled/best.pt': train the recipe settled first",
         ),
         (
-            ("[augment]", '[distil]\nteacher = "runs/default/model.pt"\n[augment]'),
+            ("[augment]", '[distil]\nteacher = "old/default/model.pt"\n[augment]'),
             "default/model.pt': train the recipe default first",
         ),
     ],
@@ -137,6 +137,29 @@ def test_what_a_recipe_goes_on_from_is_looked_for_before_any_film(
     recipe.write_text(TINY.replace(*change))
     assert train(tmp_path / "no films", recipe, tmp_path / "run") == 1
     assert said in error_of(capsys)
+
+
+def test_stages_that_come_first_are_trained_first(
+    film_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("training.recipe.RECIPES", "training.weights.RECIPES"):
+        monkeypatch.setattr(place, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    short = TINY.replace("epochs = 2", "epochs = 1")
+    for name, weights in (("first", "none"), ("second", "runs/first/best.pt"), ("third", "runs/second/best.pt")):
+        changed = short.replace('name = "tiny"', f'name = "{name}"').replace(
+            'weights = "none"', f'weights = "{weights}"'
+        )
+        (tmp_path / f"{name}.toml").write_text(changed)
+    arguments = ["train", "--data", str(film_folder), "--recipe"]
+    assert main([*arguments, "second"]) == 0
+    assert "second needs the run of first, which comes first" in capsys.readouterr().out
+    first = (tmp_path / "runs/first/best.pt").stat().st_mtime_ns
+    (tmp_path / "runs/second/metrics.json").unlink()  # as if the run had been killed
+    assert main([*arguments, "third"]) == 0
+    assert "third needs the run of second, which comes first" in capsys.readouterr().out
+    assert (tmp_path / "runs/second/metrics.json").is_file() and (tmp_path / "runs/third/model.pt").is_file()
+    assert (tmp_path / "runs/first/best.pt").stat().st_mtime_ns == first
 
 
 def test_a_quick_run_is_marked_everywhere(

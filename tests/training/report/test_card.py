@@ -85,7 +85,7 @@ def test_the_verdict_follows_the_probe(report: dict[str, Any]) -> None:
 def test_a_report_without_films_from_elsewhere_says_so(report: dict[str, Any]) -> None:
     changed = json.loads(json.dumps(report)) | {"external": None}
     assert "nothing is known of other hospitals" in render("model-card.md.j2", changed)
-    assert "| Films from elsewhere | - |" in render("archive-readme.md.j2", changed)
+    assert "| Films from elsewhere | - |" in render("archive-readme.md.j2", changed, card="card.md")
 
 
 def test_several_seeds_have_a_table_on_page_and_card(report: dict[str, Any]) -> None:
