@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
@@ -65,6 +66,16 @@ def test_an_explanation_without_a_method_leaves_the_choice_to_the_server(rpc: Fa
     with GrpcClient(rpc.target) as service:
         service.explain(b"film")
     assert (rpc.seen[0].model_name, rpc.seen[0].input["explain"]) == ("cxr", b"true")
+
+
+def test_the_overlay_alone_is_that_of_the_explanation(rpc: FakeRpc) -> None:
+    with_overlay = {**ATTRIBUTION, "overlay_png": base64.b64encode(b"\x89PNG overlay").decode()}
+    rpc.replies = [says({**ANSWER, "attribution": part}) for part in (with_overlay, ATTRIBUTION)]
+    with GrpcClient(rpc.target) as service:
+        assert service.overlay(b"film", target="COVID") == b"\x89PNG overlay"
+        assert dict(rpc.seen[0].input) == {"data": b"film", "explain": b"true", "target": b"COVID", "overlay": b"true"}
+        with pytest.raises(ProtocolError):
+            service.overlay(b"film")
 
 
 def test_an_error_in_the_body_is_raised_and_not_sent_again(rpc: FakeRpc) -> None:
@@ -214,9 +225,11 @@ def test_torchserve_predicts_and_explains_a_film(server: Any, film: bytes) -> No
     with GrpcClient(server.grpc_target) as service:
         answer = service.predict(film, request_id="from-a-test")
         explained = service.explain(film)
+        picture = service.overlay(film)
     assert answer.request_id == "from-a-test"
     assert explained.prediction == answer.prediction
-    assert (explained.attribution.overlay_png or b"").startswith(b"\x89PNG")
+    assert picture == explained.attribution.overlay_png
+    assert picture.startswith(b"\x89PNG")
 
 
 def test_torchserve_answers_a_v2_batch_with_a_bad_film_in_it(server: Any, film: bytes) -> None:
