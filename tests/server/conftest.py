@@ -15,6 +15,8 @@ from serving.torchserve import REGISTRATIONS, TorchServe
 ONCE = RetryPolicy(attempts=1)
 TIMEOUT_S = 600.0
 PATIENCE_S = 60.0
+Expected = Callable[..., dict[str, Any]]
+"""Of the fixture `expected`: (film or tensor, explain) -> the answer's JSON."""
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def wait_until_waiting(server: TorchServe, model: str, count: int, patience_s: f
 
 
 @pytest.fixture(scope="session")
-def expected(reader: Reader) -> Callable[..., dict[str, Any]]:
+def expected(reader: Reader) -> Expected:
     """The answer to one film, or prepared tensor, computed without a server."""
     known: dict[tuple[bytes, Explain | None], dict[str, Any]] = {}
 

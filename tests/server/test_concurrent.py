@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
@@ -16,13 +16,12 @@ import requests
 from client import ClientError, Explanation, GrpcClient, Prediction, RestClient
 from serving.torchserve import TorchServe
 from tests.server import films, ways
-from tests.server.conftest import wait_until_waiting
+from tests.server.conftest import Expected, wait_until_waiting
 from tests.server.films import HTML, OVER_THE_FRONT_ENDS_LIMIT, OVER_THE_HANDLERS_LIMIT, PNG
 from tests.server.scrape import Scrape, eventually, settled
 from tests.server.ways import PREDICT, WAYS, Answer
 
 pytestmark = pytest.mark.usefixtures("unharmed")
-Expected = Callable[..., Answer]
 Outcome = Prediction | ClientError | Answer | str
 
 OVERSIZE = "over the front end's limit"

@@ -8,16 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
 from client import ClientError, DeadlineExceeded, GrpcClient, Prediction, RestClient, RetryPolicy, Unavailable
 from serving.torchserve import TorchServe
 from tests.server import films
+from tests.server.conftest import Expected
 from tests.server.films import PNG
 
-Expected = Callable[..., dict[str, Any]]
 PATIENCE_S = 120.0
 PATIENT = RetryPolicy(attempts=10)
 

@@ -21,7 +21,7 @@ TIMEOUT_S = 120
 RAW = {"Content-Type": "application/octet-stream"}
 JSON = {"Content-Type": "application/json"}
 PREDICT, EXPLAIN, OVERLAY = "/predictions/cxr", "/explanations/cxr", "/explanations/cxr/1.0/overlay.png"
-INFER = "/v2/models/cxr/infer"
+SLOW, INFER = "/explanations/cxr-attribution", "/v2/models/cxr/infer"
 Answer = dict[str, Any]
 
 
