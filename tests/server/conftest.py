@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import Any
 
@@ -35,6 +38,20 @@ def wait_until_waiting(server: TorchServe, model: str, count: int, patience_s: f
             return False
         time.sleep(0.05)
     return True
+
+
+@contextmanager
+def workers_stopped(server: TorchServe, model: str) -> Iterator[None]:
+    """SIGSTOP ... SIGCONT: they keep what they have and answer nothing. Whoever was killed meanwhile is not woken."""
+    workers = server.worker_pids(model)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGCONT)
 
 
 @pytest.fixture(scope="session")
