@@ -177,7 +177,7 @@ def test_a_v2_batch(server: TorchServe) -> None:
         schema_of(schema).validate(json.loads(text))
 
 
-@pytest.mark.parametrize(("data", "status"), [(b"", 400), (HTML, 415)])
+@pytest.mark.parametrize(("data", "status"), [(b"", 400), (HTML, 415)], ids=["empty", "an HTML page"])
 def test_a_v2_request_without_a_film_in_it(server: TorchServe, data: bytes, status: int) -> None:
     body = check(INFER, infer(server, data), status)
     schema_of("InferResponse").validate(body)
