@@ -6,8 +6,8 @@
         answer = service.predict(open("film.dcm", "rb").read())
         print(answer.prediction, answer.confidence, answer.decision)
 
-`GrpcClient` has the same methods. Whatever goes wrong is a `ClientError`; the tree is drawn in
-`client/errors.py`.
+`GrpcClient` has the same methods, those of `Service` in `client/service.py`. Whatever goes wrong is a `ClientError`;
+the tree is drawn in `client/errors.py`.
 """
 
 from client.answers import Attribution, Explanation, Gate, Model, Prediction
@@ -32,6 +32,7 @@ from client.errors import (
 from client.rest import RestClient
 from client.retry import RetryPolicy
 from client.rpc import GrpcClient
+from client.service import Service
 from client.v2 import Tensor
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "RestClient",
     "RetryPolicy",
     "ServerFault",
+    "Service",
     "Tensor",
     "Unavailable",
     "UnreadableImage",

@@ -19,7 +19,7 @@ from typing import Any
 
 import grpc
 
-from client import ClientError, Explanation, GrpcClient, Prediction, RestClient
+from client import ClientError, Explanation, GrpcClient, Prediction, RestClient, Service
 
 REST_PORT = 8080
 GRPC_PORT = 7070
@@ -69,7 +69,7 @@ def _ask(options: argparse.Namespace, film: bytes) -> Prediction:
         return service.explain(film, method=options.method, target=options.target, request_id=options.request_id)
 
 
-def _connect(options: argparse.Namespace) -> RestClient | GrpcClient:
+def _connect(options: argparse.Namespace) -> Service:
     token = os.environ.get("CXR_TOKEN")
     if options.grpc:
         credentials = grpc.ssl_channel_credentials() if options.tls else None

@@ -8,6 +8,8 @@ from ipaddress import ip_address
 from client.errors import BadRequest, FilmTooLarge
 
 MODEL = "cxr"
+DEFAULT_METHOD = "true"
+"""In the place of a heat map's method: the choice is the server's."""
 # Served by a second registration of the archive with a queue of its own, so that they hold no prediction up.
 SLOW_METHODS = frozenset({"integrated_gradients", "gradient_shap", "occlusion"})
 
@@ -26,7 +28,7 @@ class Options:
     """What may accompany a film; None leaves the choice to the server.
 
     Attributes:
-        explain: method of the heat map, or "true" for the server's default.
+        explain: method of the heat map, or DEFAULT_METHOD; None asks for none.
         target: class label to explain; by default the predicted one.
         overlay: whether the explanation carries the overlay PNG.
         request_id: the caller's id, repeated in the answer.
@@ -77,10 +79,10 @@ def timeout_for(method: str | None, timeout_s: float | None) -> float:
 
 
 def check_size(size: int) -> None:
-    """Of a request's body.
+    """Refuse a body that no server of ours takes.
 
     Raises:
-        FilmTooLarge: more than MAX_REQUEST_BYTES, which no server of ours takes; nothing was sent.
+        FilmTooLarge: more than MAX_REQUEST_BYTES; nothing was sent.
     """
     if size > MAX_REQUEST_BYTES:
         raise FilmTooLarge(f"{size} bytes are more than the {MAX_REQUEST_BYTES} that may be sent.")

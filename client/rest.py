@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
-from types import TracebackType
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -15,10 +15,10 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from client import v2
-from client.answers import Explanation, Prediction, read_explanation, read_prediction
-from client.contract import MAX_ANSWER_BYTES, MODEL, Options, check_size, is_loopback, model_for, timeout_for
+from client.contract import DEFAULT_METHOD, MAX_ANSWER_BYTES, MODEL, Options, check_size, is_loopback, timeout_for
 from client.errors import BadRequest, ClientError, ConnectionFailed, DeadlineExceeded, ProtocolError, from_http
 from client.retry import RetryPolicy
+from client.service import Service
 
 T = TypeVar("T")
 # Makes an answer out of status and body, or raises the ClientError they stand for.
@@ -29,21 +29,14 @@ _RAW = {"Content-Type": "application/octet-stream"}
 _JSON = {"Content-Type": "application/json"}
 
 
-class RestClient:
-    """Predictions and explanations over REST.
-
-    Usable from several threads at once. Close it, or use it in `with`.
+class RestClient(Service):
+    """Predictions and explanations over REST. The arguments that are not told of here are those of `Service`.
 
     Args:
         url: scheme, host and port of the inference API. A proxy of the environment has no part in loopback addresses.
-        timeout_s: for a whole call, its retries included; by default what the server gives one request of its kind,
-            `timeout_for` in client/contract.py.
         connect_timeout_s: for a connection to come about, and for each block of an upload.
-        retry: what is sent again; `RetryPolicy(attempts=1)` for nothing.
         token: bearer token, sent as `Authorization`.
         verify: False or a file of certificates, as in requests.
-        model: name under which the model is registered.
-        version: its version; by default the server's default one.
         connections: how many stay open between calls.
     """
 
@@ -60,93 +53,26 @@ class RestClient:
         version: str | None = None,
         connections: int = 16,
     ) -> None:
+        super().__init__(timeout_s=timeout_s, retry=retry, model=model, version=version)
         self._url = url.rstrip("/")
-        self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
-        self._retry = retry or RetryPolicy()
-        self._model = model
-        self._version = version
         self._session = _session(token, verify, connections)
         self._session.trust_env = not is_loopback(urlsplit(url).hostname)
-
-    def predict(self, data: bytes, *, request_id: str | None = None) -> Prediction:
-        """Classify the bytes of one film (PNG, JPEG, TIFF or DICOM).
-
-        Raises:
-            ClientError: see the tree in `client/errors.py`.
-        """
-        path = self._path("predictions", self._model)
-        return self._send(path, data, Options(request_id=request_id), read_prediction)
-
-    def explain(
-        self,
-        data: bytes,
-        *,
-        method: str | None = None,
-        target: str | None = None,
-        overlay: bool = True,
-        request_id: str | None = None,
-    ) -> Explanation:
-        """Classify one film and say where the evidence for `target` (by default the predicted class) lies.
-
-        Args:
-            data: PNG, JPEG, TIFF or DICOM.
-            method: grad_cam (the default), integrated_gradients, gradient_shap or occlusion. The last three
-                take 30 to 140 times as long and go to a model with a queue of its own.
-            target: class label.
-            overlay: whether the answer carries the overlay PNG.
-            request_id: repeated in the answer.
-
-        Raises:
-            ClientError: see the tree in `client/errors.py`.
-        """
-        path = self._path("explanations", model_for(method, self._model))
-        options = Options(method, target, overlay, request_id)
-        return self._send(path, data, options, read_explanation)
-
-    def overlay(self, data: bytes, *, target: str | None = None, request_id: str | None = None) -> bytes:
-        """The Grad-CAM overlay alone, as a PNG of at most 1024 px. Raises as `explain` does.
-
-        It is that of the answer: /overlay.png has a version in its path, and the server's default one is not known.
-        """
-        overlay_png = self.explain(data, target=target, request_id=request_id).attribution.overlay_png
-        if overlay_png is None:
-            raise ProtocolError("The server's answer has no overlay.")
-        return overlay_png
-
-    def infer_v2(self, films: v2.Films, *, request_id: str | None = None) -> list[v2.Row]:
-        """Classify several films, or a prepared tensor, over the Open Inference Protocol.
-
-        Returns:
-            one row per film; a film that failed is its ClientError, in its place, and not raised.
-
-        Raises:
-            BadRequest: this client is for one version, and TorchServe has no versions here; over gRPC it has.
-            ClientError: the request failed as a whole.
-        """
-        if self._version is not None:
-            raise BadRequest("TorchServe takes no version over REST v2: leave it out, or use GrpcClient.")
-        body = v2.as_json(films, request_id or "")
-        rows = self._post(f"v2/models/{self._model}/infer", body, _JSON, _v2_rows, timeout_for(None, self._timeout_s))
-        return v2.one_per_film(rows, films)
 
     def close(self) -> None:
         self._session.close()
 
-    def __enter__(self) -> RestClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _path(self, api: str, model: str) -> str:
-        return f"{api}/{model}/{self._version}" if self._version else f"{api}/{model}"
-
-    def _send(self, path: str, data: bytes, options: Options, parse: Callable[[bytes], T]) -> T:
+    def _send(self, model: str, data: bytes, options: Options, parse: Callable[[bytes], T]) -> T:
+        path = "/".join(filter(None, ("explanations" if options.explain else "predictions", model, self._version)))
+        if options.explain == DEFAULT_METHOD:  # which the path asks for
+            options = replace(options, explain=None)
         timeout_s = timeout_for(options.explain, self._timeout_s)
         return self._post(path, data, _RAW | options.as_headers(), _reader(parse), timeout_s)
+
+    def _infer(self, films: v2.Films, request_id: str, timeout_s: float) -> list[v2.Row]:
+        if self._version is not None:
+            raise BadRequest("TorchServe takes no version over REST v2: leave it out, or use GrpcClient.")
+        return self._post(f"v2/models/{self._model}/infer", v2.as_json(films, request_id), _JSON, _v2_rows, timeout_s)
 
     def _post(self, path: str, body: bytes, headers: dict[str, str], read: Reader[T], timeout_s: float) -> T:
         check_size(len(body))

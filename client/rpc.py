@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -11,22 +10,13 @@ import grpc
 from google.protobuf.message import Message
 
 from client import v2
-from client.answers import Explanation, Prediction, read_explanation, read_prediction
-from client.contract import (
-    MAX_ANSWER_BYTES,
-    MAX_REQUEST_BYTES,
-    MODEL,
-    Options,
-    check_size,
-    is_loopback,
-    model_for,
-    timeout_for,
-)
+from client.contract import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, MODEL, Options, check_size, is_loopback, timeout_for
 from client.errors import from_rpc
 from client.generated.inference_pb2 import PredictionResponse, PredictionsRequest
 from client.generated.inference_pb2_grpc import InferenceAPIsServiceStub
 from client.generated.open_inference_grpc_pb2_grpc import GRPCInferenceServiceStub
 from client.retry import RetryPolicy
+from client.service import Service
 
 T = TypeVar("T")
 Request = TypeVar("Request", bound=Message)
@@ -46,20 +36,13 @@ _CHANNEL_OPTIONS = (
 )
 
 
-class GrpcClient:
-    """Predictions and explanations over gRPC.
-
-    Usable from several threads at once. Close it, or use it in `with`.
+class GrpcClient(Service):
+    """Predictions and explanations over gRPC. The arguments that are not told of here are those of `Service`.
 
     Args:
         target: host and port of the gRPC inference API. A proxy of the environment has no part in loopback addresses.
-        timeout_s: for a whole call, its retries included; by default what the server gives one request of its kind,
-            `timeout_for` in client/contract.py.
-        retry: what is sent again; `RetryPolicy(attempts=1)` for nothing.
         credentials: of a TLS channel, `grpc.ssl_channel_credentials(...)`; by default the channel is plain.
         token: bearer token, sent as the metadata `authorization`.
-        model: name under which the model is registered.
-        version: its version; by default the server's default one.
     """
 
     def __init__(
@@ -73,78 +56,24 @@ class GrpcClient:
         model: str = MODEL,
         version: str | None = None,
     ) -> None:
-        self._timeout_s = timeout_s
-        self._retry = retry or RetryPolicy()
+        super().__init__(timeout_s=timeout_s, retry=retry, model=model, version=version)
         self._metadata = (("authorization", f"Bearer {token}"),) if token else None
-        self._model = model
-        self._version = version
         self._channel = _channel(target, credentials)
         self._torchserve = InferenceAPIsServiceStub(self._channel)
         self._oip = GRPCInferenceServiceStub(self._channel)
 
-    def predict(self, data: bytes, *, request_id: str | None = None) -> Prediction:
-        """Classify the bytes of one film (PNG, JPEG, TIFF or DICOM).
-
-        Raises:
-            ClientError: see the tree in `client/errors.py`.
-        """
-        return self._send(self._model, data, Options(request_id=request_id), read_prediction)
-
-    def explain(
-        self,
-        data: bytes,
-        *,
-        method: str | None = None,
-        target: str | None = None,
-        overlay: bool = True,
-        request_id: str | None = None,
-    ) -> Explanation:
-        """Classify one film and say where the evidence for `target` (by default the predicted class) lies.
-
-        Args:
-            data: PNG, JPEG, TIFF or DICOM.
-            method: grad_cam (the default), integrated_gradients, gradient_shap or occlusion. The last three
-                take 30 to 140 times as long and go to a model with a queue of its own.
-            target: class label.
-            overlay: whether the answer carries the overlay PNG.
-            request_id: repeated in the answer.
-
-        Raises:
-            ClientError: see the tree in `client/errors.py`.
-        """
-        options = Options(method or "true", target, overlay, request_id)
-        return self._send(model_for(method, self._model), data, options, read_explanation)
-
-    def infer_v2(self, films: v2.Films, *, request_id: str | None = None) -> list[v2.Row]:
-        """Classify several films, or a prepared tensor, over the Open Inference Protocol.
-
-        Returns:
-            one row per film; a film that failed is its ClientError, in its place, and not raised.
-
-        Raises:
-            ClientError: the request failed as a whole.
-        """
-        request = v2.as_message(films, request_id or "", self._model, self._version or "")
-        timeout_s = timeout_for(None, self._timeout_s)
-        rows = self._call(self._oip.ModelInfer, request, v2.rows_of_message, timeout_s)
-        return v2.one_per_film(rows, films)
-
     def close(self) -> None:
         self._channel.close()
-
-    def __enter__(self) -> GrpcClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _send(self, model: str, data: bytes, options: Options, parse: Callable[[bytes], T]) -> T:
         entries = {"data": data, **options.as_entries()}
         request = PredictionsRequest(model_name=model, model_version=self._version or "", input=entries)
         timeout_s = timeout_for(options.explain, self._timeout_s)
         return self._call(self._torchserve.Predictions, request, lambda response: parse(_body(response)), timeout_s)
+
+    def _infer(self, films: v2.Films, request_id: str, timeout_s: float) -> list[v2.Row]:
+        request = v2.as_message(films, request_id, self._model, self._version or "")
+        return self._call(self._oip.ModelInfer, request, v2.rows_of_message, timeout_s)
 
     def _call(
         self,

@@ -1,12 +1,13 @@
 """`python -m serving serve | start | stop | status`.
 
-Signals are caught before the imports that take time: a Ctrl-C during those shows no traceback. Before lies only the
-interpreter's own start.
+Signals are caught before the imports that take time: a Ctrl-C during those shows no traceback. Before lie only the
+interpreter's own start and modules of the standard library.
 """
 
-import signal
 import sys
 from types import FrameType
+
+from serving.interruption import on_end
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -15,10 +16,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, _leave)
-    signal.signal(signal.SIGTERM, _leave)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
-        signal.signal(signal.SIGHUP, _leave)
+    on_end(_leave)
 
     from serving.commands import main
 

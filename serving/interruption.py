@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+def on_end(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Have `handler` take what asks for an end; SIGHUP (the terminal was closed) not where `nohup` has it ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 class Interrupted(BaseException):
@@ -24,10 +31,8 @@ class Interruption:
         self._allowed = False
 
     def catch(self) -> None:
-        """Take the signals over from here on; SIGHUP (the terminal was closed) not where `nohup` has it ignored."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._note)
+        """Take the signals over from here on."""
+        on_end(self._note)
 
     @contextmanager
     def allowed(self) -> Iterator[None]:

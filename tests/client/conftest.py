@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from client import RetryPolicy
+from serving import paths
 from tests.client.fakes import FakeRest, FakeRpc, serve_rest, serve_rpc
-
-FILM = Path(__file__).parents[1] / "films" / "RG1.png"
 
 
 @pytest.fixture
@@ -32,4 +30,4 @@ def hasty() -> RetryPolicy:
 @pytest.fixture(scope="session")
 def film() -> bytes:
     """A real chest film, the repository's own."""
-    return FILM.read_bytes()
+    return paths.FILM.read_bytes()

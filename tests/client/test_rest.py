@@ -11,7 +11,6 @@ import pytest
 from client import (
     BadRequest,
     BatchFailed,
-    ClientError,
     ConnectionFailed,
     DeadlineExceeded,
     FilmTooLarge,
@@ -259,44 +258,3 @@ def test_v2_sends_a_tensor_flat(rest: FakeRest) -> None:
         "shape": [1, 3, 1, 2],
         "data": [0.0, 0.5, 1.0, -1.0, 2.0, 0.25],
     }
-
-
-# --- the real server ---------------------------------------------------------------------------------
-
-
-def test_torchserve_predicts_a_film(server: Any, film: bytes) -> None:
-    with RestClient(server.inference_url) as service:
-        answer = service.predict(film, request_id="from-a-test")
-    assert answer.request_id == "from-a-test"
-    assert answer.prediction == max(answer.probabilities, key=lambda label: answer.probabilities[label])
-    assert sum(answer.probabilities.values()) == pytest.approx(1.0, abs=1e-3)
-
-
-def test_torchserve_explains_a_film(server: Any, film: bytes) -> None:
-    with RestClient(server.inference_url) as service:
-        target = min((found := service.predict(film)).probabilities, key=lambda label: found.probabilities[label])
-        answer = service.explain(film, target=target)
-        plain = service.explain(film, overlay=False)
-        picture = service.overlay(film)
-    assert answer.attribution.target == target
-    assert (answer.attribution.overlay_png or b"").startswith(b"\x89PNG")
-    assert plain.attribution.overlay_png is None
-    assert picture.startswith(b"\x89PNG")
-
-
-def test_torchserve_answers_a_v2_batch_with_a_bad_film_in_it(server: Any, film: bytes) -> None:
-    with RestClient(server.inference_url) as service:
-        rows = service.infer_v2([film, b"<html></html>", film])
-    assert [type(row) for row in rows] == [Prediction, UnsupportedImage, Prediction]
-
-
-@pytest.mark.parametrize(("data", "error"), [(b"", BadRequest), (b"<html></html>", UnsupportedImage)])
-def test_torchserves_handler_refuses(server: Any, data: bytes, error: type[ClientError]) -> None:
-    with RestClient(server.inference_url) as service, pytest.raises(error) as caught:
-        service.predict(data, request_id="bad")
-    assert caught.value.request_id == "bad"
-
-
-def test_torchserve_does_not_know_a_model(server: Any, film: bytes) -> None:
-    with RestClient(server.inference_url, model="nope") as service, pytest.raises(ModelNotFound):
-        service.predict(film)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+import base64
 import socket
 import threading
 import time
@@ -11,13 +11,11 @@ import grpc
 import pytest
 
 from client import (
-    BadRequest,
     ClientError,
     ConnectionFailed,
     DeadlineExceeded,
     FilmTooLarge,
     GrpcClient,
-    ModelNotFound,
     NoCapacity,
     Prediction,
     ProtocolError,
@@ -65,6 +63,16 @@ def test_an_explanation_without_a_method_leaves_the_choice_to_the_server(rpc: Fa
     with GrpcClient(rpc.target) as service:
         service.explain(b"film")
     assert (rpc.seen[0].model_name, rpc.seen[0].input["explain"]) == ("cxr", b"true")
+
+
+def test_the_overlay_alone_is_that_of_the_explanation(rpc: FakeRpc) -> None:
+    with_overlay = {**ATTRIBUTION, "overlay_png": base64.b64encode(b"\x89PNG overlay").decode()}
+    rpc.replies = [says({**ANSWER, "attribution": part}) for part in (with_overlay, ATTRIBUTION)]
+    with GrpcClient(rpc.target) as service:
+        assert service.overlay(b"film", target="COVID") == b"\x89PNG overlay"
+        assert dict(rpc.seen[0].input) == {"data": b"film", "explain": b"true", "target": b"COVID", "overlay": b"true"}
+        with pytest.raises(ProtocolError):
+            service.overlay(b"film")
 
 
 def test_an_error_in_the_body_is_raised_and_not_sent_again(rpc: FakeRpc) -> None:
@@ -205,41 +213,3 @@ def test_v2_with_fewer_rows_than_films(rpc: FakeRpc) -> None:
     rpc.replies = [v2_message([ANSWER])]
     with GrpcClient(rpc.target) as service, pytest.raises(ProtocolError):
         service.infer_v2([b"one", b"two"])
-
-
-# --- the real server ---------------------------------------------------------------------------------
-
-
-def test_torchserve_predicts_and_explains_a_film(server: Any, film: bytes) -> None:
-    with GrpcClient(server.grpc_target) as service:
-        answer = service.predict(film, request_id="from-a-test")
-        explained = service.explain(film)
-    assert answer.request_id == "from-a-test"
-    assert explained.prediction == answer.prediction
-    assert (explained.attribution.overlay_png or b"").startswith(b"\x89PNG")
-
-
-def test_torchserve_answers_a_v2_batch_with_a_bad_film_in_it(server: Any, film: bytes) -> None:
-    with GrpcClient(server.grpc_target) as service:
-        rows = service.infer_v2([film, b"<html></html>", film])
-    assert [type(row) for row in rows] == [Prediction, UnsupportedImage, Prediction]
-
-
-@pytest.mark.parametrize(("data", "error"), [(b"", BadRequest), (b"<html></html>", UnsupportedImage)])
-def test_torchserves_handler_refuses(server: Any, data: bytes, error: type[ClientError]) -> None:
-    with GrpcClient(server.grpc_target) as service, pytest.raises(error) as caught:
-        service.predict(data, request_id="bad")
-    assert caught.value.request_id == "bad"
-
-
-def test_torchserve_does_not_know_a_model(server: Any, film: bytes) -> None:
-    with GrpcClient(server.grpc_target, model="nope") as service, pytest.raises(ModelNotFound):
-        service.predict(film)
-
-
-def test_both_protocols_read_a_film_alike(server: Any, film: bytes) -> None:
-    from client import RestClient
-
-    with GrpcClient(server.grpc_target) as rpc, RestClient(server.inference_url) as rest:
-        answers = [service.predict(film, request_id="same") for service in (rpc, rest)]
-    assert json.dumps(answers[0].json) == json.dumps(answers[1].json)

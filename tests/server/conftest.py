@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import Any
 
@@ -16,6 +19,8 @@ from serving.torchserve import REGISTRATIONS, TorchServe
 ONCE = RetryPolicy(attempts=1)
 TIMEOUT_S = 600.0
 PATIENCE_S = 60.0
+Expected = Callable[..., dict[str, Any]]
+"""Of the fixture `expected`: (film or tensor, explain) -> the answer's JSON."""
 
 
 @pytest.fixture
@@ -36,8 +41,22 @@ def wait_until_waiting(server: TorchServe, model: str, count: int, patience_s: f
     return True
 
 
+@contextmanager
+def workers_stopped(server: TorchServe, model: str) -> Iterator[None]:
+    """SIGSTOP ... SIGCONT: they keep what they have and answer nothing. Whoever was killed meanwhile is not woken."""
+    workers = server.worker_pids(model)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGCONT)
+
+
 @pytest.fixture(scope="session")
-def expected(reader: Reader) -> Callable[..., dict[str, Any]]:
+def expected(reader: Reader) -> Expected:
     """The answer to one film, or prepared tensor, computed without a server."""
     known: dict[tuple[bytes, Explain | None], dict[str, Any]] = {}
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import struct
 import zlib
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import uid
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
 
-from tests.parts import chunk
+from tests.handler.films import RG1_PNG, coloured, dataset, encapsulated, part10, picture, png
 
-RG1 = Path(__file__).parents[1] / "films" / "RG1.png"
-PNG = RG1.read_bytes()
+PNG = RG1_PNG.read_bytes()
 HTML = b"<!DOCTYPE html><html><head><title>Viewer</title></head><body>not a film</body></html>"
 HANDLER_LIMIT = 40_000_000
 OVER_THE_HANDLERS_LIMIT = HANDLER_LIMIT + 1
@@ -28,37 +22,29 @@ OVER_THE_FRONT_ENDS_LIMIT = 57_000_000
 
 def pixels() -> NDArray[np.uint8]:
     """RG1, (rows, columns) uint8."""
-    return np.asarray(Image.open(RG1).convert("L"))
+    return np.asarray(Image.open(RG1_PNG).convert("L"))
 
 
 @cache
 def encode(kind: str, **options: object) -> bytes:
     """RG1 as PNG, JPEG, TIFF."""
-    return as_picture(pixels(), kind, **options)
-
-
-def as_picture(values: NDArray[np.uint8], kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(values).save(buffer, kind, **options)
-    return buffer.getvalue()
+    return picture(pixels(), kind, **options)
 
 
 def noise(side: int) -> bytes:
     """A square film of grey noise as PNG: what compresses worst."""
     values = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
-    return as_picture(values, compress_level=0)
+    return picture(values, compress_level=0)
 
 
 def colour_picture() -> bytes:
     """What the quality gate rejects for its colour."""
-    rows, columns = np.mgrid[0:256, 0:256].astype(np.uint8)
-    return as_picture(np.stack([rows, columns, 255 - rows], axis=2))
+    return picture(coloured(256, 256))
 
 
 def header_of(rows: int, columns: int) -> bytes:
     """A PNG that announces a size and brings hardly any pixels."""
-    start = chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + start + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
+    return png(rows, columns, idat=zlib.compress(bytes(64)))
 
 
 def dicom(
@@ -70,32 +56,12 @@ def dicom(
     **elements: object,
 ) -> bytes:
     """RG1 as a DICOM object, zeros in its place where `syntax` compresses; `elements` by keyword."""
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = syntax
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = sop_class
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = "2.25.1"
-    ds.Modality = "DX"
-    if with_pixels:
-        _add_pixels(ds, frames)
-    for name, value in elements.items():
-        setattr(ds, name, value)
-    buffer = io.BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def _add_pixels(ds: Dataset, frames: int) -> None:
-    values = pixels()
-    ds.Rows, ds.Columns = values.shape
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit, ds.PixelRepresentation = 7, 0
+    elements = {"SOPClassUID": sop_class, "Modality": "DX", **elements}
+    if uid.UID(syntax).is_compressed:
+        return encapsulated(bytes(64), pixels(), syntax, **elements)
     if frames > 1:
-        ds.NumberOfFrames = frames
-    compressed = uid.UID(ds.file_meta.TransferSyntaxUID).is_compressed
-    ds.PixelData = encapsulate([bytes(64)]) if compressed else values.tobytes() * frames
-    ds["PixelData"].VR = "OB"
+        elements |= {"NumberOfFrames": frames, "PixelData": pixels().tobytes() * frames}
+    return part10(dataset(pixels() if with_pixels else None, **elements), syntax)
 
 
 @dataclass(frozen=True)
@@ -128,11 +94,11 @@ def faults() -> tuple[Fault, ...]:
         Fault("a PDF", dicom(sop_class=pdf, with_pixels=False), 422, "NotAFilm", pdf.name),
         Fault("a film without pixels", dicom(with_pixels=False), 422, "NotAFilm", "no pixel data"),
         Fault("several frames", dicom(frames=2), 422, "MultiFrame", "2 frames"),
-        Fault("several pages", pages_of(pages), 422, "MultiFrame", "more than one page"),
+        Fault(
+            "several pages",
+            picture(pages[0], "TIFF", save_all=True, append_images=pages[1:]),
+            422,
+            "MultiFrame",
+            "more than one page",
+        ),
     )
-
-
-def pages_of(pages: list[Image.Image]) -> bytes:
-    buffer = io.BytesIO()
-    pages[0].save(buffer, "TIFF", save_all=True, append_images=pages[1:])
-    return buffer.getvalue()

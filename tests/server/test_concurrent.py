@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from threading import Barrier
 
 import grpc
@@ -16,13 +12,12 @@ import requests
 from client import ClientError, Explanation, GrpcClient, Prediction, RestClient
 from serving.torchserve import TorchServe
 from tests.server import films, ways
-from tests.server.conftest import wait_until_waiting
+from tests.server.conftest import Expected, wait_until_waiting, workers_stopped
 from tests.server.films import HTML, OVER_THE_FRONT_ENDS_LIMIT, OVER_THE_HANDLERS_LIMIT, PNG
 from tests.server.scrape import Scrape, eventually, settled
 from tests.server.ways import PREDICT, WAYS, Answer
 
 pytestmark = pytest.mark.usefixtures("unharmed")
-Expected = Callable[..., Answer]
 Outcome = Prediction | ClientError | Answer | str
 
 OVERSIZE = "over the front end's limit"
@@ -130,19 +125,6 @@ def answered_together(server: TorchServe, way: str, sent: list[bytes]) -> list[A
             assert wait_until_waiting(server, "cxr", 1 + len(sent))
         assert all(future.result()["decision"] for future in in_hand)
         return [future.result() for future in futures]
-
-
-@contextmanager
-def workers_stopped(server: TorchServe, model: str) -> Iterator[None]:
-    """SIGSTOP ... SIGCONT: they keep what they have and answer nothing."""
-    workers = server.worker_pids(model)
-    for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for worker in workers:
-            os.kill(worker, signal.SIGCONT)
 
 
 def is_answer_to(film: bytes, answer: Answer, wanted: Answer) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import yaml
@@ -13,12 +11,12 @@ from client import RestClient
 from serving import paths
 from serving.torchserve import TorchServe
 from tests.server import films, ways
+from tests.server.conftest import Expected
 from tests.server.films import HTML, PNG
 from tests.server.scrape import Scrape, eventually, settled
-from tests.server.ways import WAYS
+from tests.server.ways import SLOW, WAYS
 
 pytestmark = pytest.mark.usefixtures("unharmed")
-Expected = Callable[..., dict[str, Any]]
 STEPS = ("decode", "stretch", "predict", "explain")
 
 
@@ -91,7 +89,7 @@ def test_a_v2_row_counts_each_of_its_films(server: TorchServe) -> None:
 
 def test_attribution_counts_under_its_own_name(server: TorchServe) -> None:
     before = settled(server)
-    ways.read(ways.post(server, "/explanations/cxr-attribution", PNG))
+    ways.read(ways.post(server, SLOW, PNG))
     seen = eventually(
         server,
         lambda seen: seen.total("cxr_rows_total") > before.total("cxr_rows_total"),

@@ -16,10 +16,10 @@ from cxr.open_inference import MAX_FILMS, NO_PROBABILITY
 from cxr.reading import Reader, decode, stretch, to_tensor
 from serving.torchserve import TorchServe
 from tests.server import films, ways
+from tests.server.conftest import Expected
 from tests.server.films import HTML, PNG
 
 pytestmark = pytest.mark.usefixtures("unharmed")
-Expected = Callable[..., dict[str, Any]]
 Outputs = dict[str, list[Any]]
 
 

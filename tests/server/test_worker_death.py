@@ -7,17 +7,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
-from client import ClientError, DeadlineExceeded, GrpcClient, Prediction, RestClient, RetryPolicy, Unavailable
+from client import ClientError, GrpcClient, Prediction, RestClient, RetryPolicy, Unavailable
 from serving.torchserve import TorchServe
-from tests.server import films
+from tests.docs.document import error_example
+from tests.server import films, ways
+from tests.server.conftest import Expected, wait_until_waiting, workers_stopped
 from tests.server.films import PNG
+from tests.server.ways import SLOW
 
-Expected = Callable[..., dict[str, Any]]
 PATIENCE_S = 120.0
 PATIENT = RetryPolicy(attempts=10)
 
@@ -96,27 +98,18 @@ def test_the_service_outlives_its_workers_under_load(
     assert all(isinstance(outcome, Prediction) for outcome in told[back:])
 
 
-def test_the_attribution_worker_comes_back_too(
-    server: TorchServe, rest: RestClient, rpc: GrpcClient, expected: Expected
-) -> None:
-    told: list[Prediction | ClientError] = []
-
-    def explain() -> None:
-        with RestClient(server.inference_url, timeout_s=PATIENCE_S, retry=PATIENT) as service:
-            try:
-                told.append(service.explain(PNG, method="gradient_shap", overlay=False))
-            except ClientError as error:
-                told.append(error)
-
-    user = threading.Thread(target=explain)
-    user.start()
-    time.sleep(1)  # its film is worked on by now, or waits for its worker: both have to end well
+def test_the_attribution_worker_comes_back_too(server: TorchServe, rest: RestClient, expected: Expected) -> None:
     predicting = server.worker_pids("cxr")
-    killed = kill(server, "cxr-attribution", 1)
-    assert rest.predict(films.dicom()).prediction == expected(films.dicom())["prediction"]
-    wait_until_back(server, "cxr-attribution", 1, killed)
-    user.join(PATIENCE_S)
-    for service in (rest, rpc):  # each sent once
-        assert service.explain(PNG, method="gradient_shap", overlay=False).attribution.method == "gradient_shap"
-    assert isinstance(told[0], Prediction | Unavailable | DeadlineExceeded), told
+    with ThreadPoolExecutor(2) as pool, workers_stopped(server, "cxr-attribution"):
+        asked = [pool.submit(ways.post, server, SLOW, PNG) for _ in range(2)]
+        assert wait_until_waiting(server, "cxr-attribution", 1)  # and the other is in the worker's hands
+        killed = kill(server, "cxr-attribution", 1)
+        assert rest.predict(films.dicom()).prediction == expected(films.dicom())["prediction"]
+        wait_until_back(server, "cxr-attribution", 1, killed)
+        told = sorted((future.result() for future in asked), key=lambda answer: answer.status_code)
+
+    assert told[0].json()["attribution"]["method"] == "grad_cam"  # the one that waited
+    assert told[1].json() in (error_example("Failed"), error_example("WorkerDied"))
+    assert ways.read(ways.post(server, SLOW, PNG))["attribution"]
+    assert ways.predictions(server, "cxr-attribution", data=PNG, explain=b"true")["attribution"]
     assert server.worker_pids("cxr") == predicting

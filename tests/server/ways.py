@@ -17,11 +17,11 @@ from client.generated.open_inference_grpc_pb2 import InferTensorContents, ModelI
 from client.generated.open_inference_grpc_pb2_grpc import GRPCInferenceServiceStub
 from serving.torchserve import TorchServe
 
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 RAW = {"Content-Type": "application/octet-stream"}
 JSON = {"Content-Type": "application/json"}
 PREDICT, EXPLAIN, OVERLAY = "/predictions/cxr", "/explanations/cxr", "/explanations/cxr/1.0/overlay.png"
-INFER = "/v2/models/cxr/infer"
+SLOW, INFER = "/explanations/cxr-attribution", "/v2/models/cxr/infer"
 Answer = dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""`python -m serving` as a process, where it ends before a server would be up."""
+"""`python -m serving` as a process, with an archive that has no model."""
 
 from __future__ import annotations
 
@@ -15,31 +15,14 @@ from pathlib import Path
 import pytest
 
 from serving import paths, processes
-from serving.properties import free_ports, read_properties
-from tests.serving.test_torchserve import PATIENCE_S, members
+from tests.serving.command_line import PATIENCE_S, command, members, placed
 
 Write = Callable[..., Path]
 
 
 @pytest.fixture
 def arguments(tmp_path: Path, stand_in: Write) -> list[str]:
-    """Options that put a server with a small archive on free ports into a folder of its own."""
-    return [*placed(tmp_path), "--archive", str(stand_in())]
-
-
-def placed(folder: Path, **entries: str) -> list[str]:
-    config = folder / "config.properties"
-    found = read_properties(paths.CONFIG) | {"metrics_config": str(paths.ROOT / "handler" / "metrics.yaml")}
-    found |= free_ports().entries(found) | entries
-    config.write_text("".join(f"{key}={value}\n" for key, value in found.items()))
-    return ["--run", str(folder / "run"), "--config", str(config), "--workers", "1"]
-
-
-def command(name: str, *arguments: str, limit: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "serving", name, *arguments],
-        cwd=paths.ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False, preexec_fn=limit,
-    )  # fmt: skip
+    return placed(tmp_path, stand_in())
 
 
 def fails_with(answer: subprocess.CompletedProcess[str], words: str) -> None:
@@ -70,8 +53,8 @@ def test_a_disk_that_fills_while_the_run_is_laid_out_is_one_sentence(arguments: 
 
 @pytest.mark.parametrize("shift", [(), ("--port-offset", "1")])
 def test_a_port_that_is_none_is_one_sentence(stand_in: Write, tmp_path: Path, shift: tuple[str, ...]) -> None:
-    options = placed(tmp_path, inference_address="http://127.0.0.1:80x")
-    answer = command("start", *options, "--archive", str(stand_in()), *shift)
+    options = placed(tmp_path, stand_in(), inference_address="http://127.0.0.1:80x")
+    answer = command("start", *options, *shift)
 
     fails_with(answer, "inference_address=http://127.0.0.1:80x names no port")
 
@@ -123,7 +106,9 @@ def test_serve_ends_with_its_terminal(arguments: list[str], tmp_path: Path) -> N
     assert members(run) == []
 
 
-def test_a_start_in_the_background_outlives_its_terminal(arguments: list[str], tmp_path: Path) -> None:
+def test_start_outlives_its_terminal_until_stop_and_both_may_be_said_twice(
+    arguments: list[str], tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     pid, terminal = pty.fork()
     if not pid:
@@ -133,8 +118,18 @@ def test_a_start_in_the_background_outlives_its_terminal(arguments: list[str], t
         _, status = os.waitpid(pid, 0)
         os.close(terminal)
         assert os.waitstatus_to_exitcode(status) == 0
-        time.sleep(1)
+        again = command("start", *arguments)
+        assert (again.returncode, "runs already" in again.stderr) == (0, True)
+        assert command("status", *arguments).stdout.splitlines() == [
+            "cxr: 1 of 1 workers ready",
+            "cxr-attribution: 1 of 1 workers ready",
+        ]
         assert len(members(run)) >= 3
     finally:
-        command("stop", *arguments)
+        stops = [command("stop", *arguments) for _ in range(2)]
+
+    assert [(stop.returncode, stop.stderr) for stop in stops] == [(0, "Stopped.\n"), (0, "Nothing was running.\n")]
+    assert command("status", *arguments).returncode == 3
     assert members(run) == []
+    assert not (run / "tmp").exists()
+    assert not (run / processes.PID_FILE).exists()

@@ -20,11 +20,11 @@ from client import RestClient
 from serving import paths, processes
 from serving.errors import CannotStart, StartFailed
 from serving.properties import Ports, free_ports, read_properties
-from serving.torchserve import TorchServe
+from serving.torchserve import REGISTRATIONS, TorchServe
 from tests.parts import extracted
+from tests.serving.command_line import PATIENCE_S, command, members, placed
 from tests.serving.conftest import MANIFEST
 
-PATIENCE_S = 180.0
 RESNET18 = paths.ROOT / "model_store" / "resnet18" / "cxr.mar"
 """The second archive that the repository ships."""
 CAUGHT = "signals are caught"
@@ -38,18 +38,6 @@ class StandIn(BaseHandler):
     def initialize(self, context):
         raise RuntimeError("the weights are not for this architecture")
 """
-
-
-def members(run: Path) -> list[psutil.Process]:
-    """Every live process that carries the run's mark, whatever its pid file says."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(processes.MARK) == str(run) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 # --- one server ---
@@ -86,8 +74,8 @@ def test_two_instances_side_by_side(server: TorchServe, torchserve: Make, archiv
     with torchserve(RESNET18) as second:
         assert not set(second.worker_pids("cxr")) & set(server.worker_pids("cxr"))
         for instance, served in ((server, archive), (second, RESNET18)):
-            client = RestClient(instance.inference_url)
-            answers = (client.predict(film), client.explain(film), client.explain(film, method="gradient_shap"))
+            clients = [RestClient(instance.inference_url, model=model) for model in REGISTRATIONS]
+            answers = [answer for client in clients for answer in (client.predict(film), client.explain(film))]
             model = extracted(served, tmp_path / str(instance.run.name)).read_bytes()
             assert {answer.model.sha256 for answer in answers} == {hashlib.sha256(model).hexdigest()}
         folder = second.run
@@ -146,15 +134,6 @@ def test_the_second_start_in_a_run_folder_is_refused(server: TorchServe, archive
 # --- stopping ---
 
 
-def test_stopping_leaves_no_process_and_no_unpacked_archive(torchserve: Make) -> None:
-    with torchserve() as running:
-        assert len(members(running.run)) >= 3
-
-    assert members(running.run) == []
-    assert not (running.run / "tmp").exists()
-    assert not (running.run / processes.PID_FILE).exists()
-
-
 def test_a_long_run_folder_still_holds_worker_sockets(torchserve: Make, tmp_path: Path) -> None:
     deep = TorchServe(
         tmp_path / ("long" * 30),
@@ -202,33 +181,12 @@ def test_an_unreadable_pid_file_is_as_none(tmp_path: Path, content: str) -> None
 
 @pytest.fixture
 def arguments(tmp_path: Path, archive: Path) -> list[str]:
-    """Options that put a command line's server on free ports into a folder of its own."""
-    config = tmp_path / "config.properties"
-    entries = read_properties(paths.CONFIG) | {"metrics_config": str(paths.ROOT / "handler" / "metrics.yaml")}
-    entries |= free_ports().entries(entries)
-    config.write_text("".join(f"{key}={value}\n" for key, value in entries.items()))
-    return [
-        "--run",
-        str(tmp_path / "run"),
-        "--config",
-        str(config),
-        "--archive",
-        str(archive),
-        "--workers",
-        "1",
-    ]
-
-
-def run_command(command: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "serving", command, *arguments],
-        cwd=paths.ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    return placed(tmp_path, archive)
 
 
 @contextmanager
-def serving(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """`python -m serving serve` as a process."""
+def serving(arguments: list[str], run: Path) -> Iterator[subprocess.Popen[str]]:
+    """`python -m serving serve` as a process; whatever happens, nothing of its run is left."""
     process = subprocess.Popen(
         [sys.executable, "-m", "serving", "serve", *arguments],
         cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -238,12 +196,12 @@ def serving(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.wait()
-        run_command("stop", arguments)
+        TorchServe(run).stop()
 
 
 def test_serve_answers_a_real_film_until_sigterm(arguments: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with serving(arguments) as process:
+    with serving(arguments, run) as process:
         assert process.stderr is not None
         heard = []
         while "Serving until Ctrl-C" not in "".join(heard[-1:]):
@@ -257,13 +215,13 @@ def test_serve_answers_a_real_film_until_sigterm(arguments: list[str], tmp_path:
 
         process.send_signal(signal.SIGTERM)
         said, complaints = process.communicate(timeout=PATIENCE_S)
+        assert members(run) == []
 
     assert process.returncode == 0
     assert "Traceback" not in complaints
     assert answer.json()["prediction"] in said
     assert f"{run}/overlay.png" in said
     assert f"curl -T {paths.FILM} http://127.0.0.1:{ports.inference}/predictions/cxr" in said
-    assert members(run) == []
 
 
 def caught(process: subprocess.Popen[str]) -> bool:
@@ -285,42 +243,32 @@ def wait_for(process: subprocess.Popen[str], stage: str) -> None:
         assert line, heard
 
 
-@pytest.mark.parametrize("stage", [CAUGHT, "Starting TorchServe", "workers ready: cxr 0/1", "Ready after"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        (CAUGHT, signal.SIGINT),
+        (CAUGHT, signal.SIGTERM),
+        ("Starting TorchServe", signal.SIGTERM),
+        ("workers ready: cxr 0/1", signal.SIGINT),
+        ("Ready after", signal.SIGTERM),
+    ],
+)
 def test_an_interrupted_start_leaves_nothing(
     arguments: list[str], tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:
-    with serving(arguments) as process:
+    run = tmp_path / "run"
+    with serving(arguments, run) as process:
         wait_for(process, stage)
         process.send_signal(number)
         _, complaints = process.communicate(timeout=PATIENCE_S)
+        assert members(run) == []
 
     assert process.returncode == 0
     assert "Traceback" not in complaints
-    assert members(tmp_path / "run") == []
-
-
-def test_start_and_stop_may_be_said_twice(arguments: list[str], tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    try:
-        first, second = run_command("start", arguments), run_command("start", arguments)
-        assert first.returncode == 0, first.stderr
-        assert "runs already" in second.stderr
-        assert run_command("status", arguments).stdout.splitlines() == [
-            "cxr: 1 of 1 workers ready",
-            "cxr-attribution: 1 of 1 workers ready",
-        ]
-    finally:
-        stops = [run_command("stop", arguments) for _ in range(2)]
-
-    assert [stop.returncode for stop in stops] == [0, 0]
-    assert [stop.stderr for stop in stops] == ["Stopped.\n", "Nothing was running.\n"]
-    assert run_command("status", arguments).returncode == 3
-    assert members(run) == []
 
 
 def test_what_prevents_a_start_is_one_sentence(arguments: list[str], tmp_path: Path) -> None:
-    answer = run_command("serve", [*arguments, "--archive", str(tmp_path / "none.mar")])
+    answer = command("serve", *arguments, "--archive", str(tmp_path / "none.mar"))
 
     assert answer.returncode == 1
     assert answer.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/none.mar is missing: build it with")
