@@ -52,7 +52,7 @@ explain: $(VENV)/.serving ## the same with a heat map: FILE=film.dcm [METHOD=int
 	@test -n "$(FILE)" || { echo "error: Name a film: make explain FILE=film.dcm" >&2; exit 1; }
 	@exec $(PY) -m client explain "$(FILE)" --port $(REST_PORT) $(if $(METHOD),--method $(METHOD)) $(if $(OUTPUT),--output "$(OUTPUT)")
 
-train: $(VENV)/.serving ## train on an image folder: DATA=folder [RECIPE=default] [RUN=runs/default] [QUICK=1] [EPOCHS=n] [WEIGHTS=none]
+train: $(VENV)/.serving ## train on an image folder: DATA=folder [RECIPE=default] [RUN=runs/default] [QUICK=1] [EPOCHS=n] [WEIGHTS=none] [DUPLICATES=drop] [SKIP_BROKEN=1] [WORKERS=n]
 	@test -n "$(DATA)" || { echo "error: Name an image folder: make train DATA=folder" >&2; exit 1; }
 	@exec $(PY) -m training train --data "$(DATA)" $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(RUN),--run "$(RUN)") \
 	    $(if $(QUICK),--quick) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WEIGHTS),--weights "$(WEIGHTS)") \

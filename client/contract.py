@@ -19,7 +19,7 @@ MAX_REQUEST_BYTES = 43_900_000
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 # As long as the server lets a worker compute, `responseTimeout` in handler/model-config*.yaml: who left earlier would
 # leave it at work for nobody.
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 SLOW_TIMEOUT_S = 900.0
 
 

@@ -113,6 +113,12 @@ def test_bad_rows_of_a_batch_harm_no_good_one(server: TorchServe, expected: Expe
     assert full(eventually(server, lambda seen: full(seen) > before)) > before
 
 
+def test_32_requests_find_room_while_every_worker_is_busy(server: TorchServe, expected: Expected) -> None:
+    """As many as arrive at once above, all of them waiting: one in `answered_together`'s hand and 31 more."""
+    for answer in answered_together(server, "raw body", [PNG] * 31):
+        assert is_answer_to(PNG, answer, expected(PNG)), answer
+
+
 def answered_together(server: TorchServe, way: str, sent: list[bytes]) -> list[Answer]:
     """The answers to films that have all been waiting when the workers, each with one film in hand, go on."""
     with ThreadPoolExecutor(len(sent) + MOST_IN_HAND) as pool:
