@@ -100,7 +100,7 @@ clean: ## remove what was made here, except the virtual environment, the archive
 
 # The virtual environment. A stamp says that everything in a requirements file is installed: a second run is quick.
 
-NEEDED_GB = $(if $(TORCH_INDEX),2.5,7)
+NEEDED_GB = $(if $(TORCH_INDEX),2.5,8)
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
