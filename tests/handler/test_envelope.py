@@ -200,7 +200,7 @@ def row(**answer: Any) -> Row:
 def explained() -> Row:
     heat_map = np.zeros((2, 2), np.float32)
     found = row(attribution={"method": "grad_cam"})
-    found.explanation = Explanation("a", Attribution(heat_map), b"\x89PNG overlay")
+    found.explanation = Explanation("grad_cam", "a", Attribution(heat_map), b"\x89PNG overlay")
     return found
 
 

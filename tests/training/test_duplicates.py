@@ -98,7 +98,7 @@ def test_a_copy_is_as_similar_as_can_be_and_a_blank_film_is_like_nothing() -> No
 def test_a_refusal_names_the_pair_and_the_ways_out(unlike: dict[Part, Films]) -> None:
     with pytest.raises(NearDuplicates) as caught:
         resolve(with_test_film(unlike, unlike["train"].pictures[1]), "refuse")
-    for words in ("1 pairs", "train B/1.png = test A/20.png (1.000)", "manifest.csv", "drop", "allow"):
+    for words in ("1 pair of", "train B/1.png = test A/20.png (1.000)", "manifest.csv", "drop", "allow"):
         assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
