@@ -10,8 +10,9 @@ from client.errors import BadRequest, FilmTooLarge
 MODEL = "cxr"
 DEFAULT_METHOD = "true"
 """In the place of a heat map's method: the choice is the server's."""
+METHODS = frozenset({"grad_cam", "integrated_gradients", "gradient_shap", "occlusion"})
 # Served by a second registration of the archive with a queue of its own, so that they hold no prediction up.
-SLOW_METHODS = frozenset({"integrated_gradients", "gradient_shap", "occlusion"})
+SLOW_METHODS = METHODS - {"grad_cam"}
 
 # Above the handler's own limit of 40,000,000 bytes, so that its answer, which says why, comes first; under the front
 # end's max_request_size, which is told by a connection that ends.

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from client import v2
 from client.answers import Explanation, Prediction, read_explanation, read_prediction
-from client.contract import DEFAULT_METHOD, MODEL, Options, model_for, timeout_for
-from client.errors import ProtocolError
+from client.contract import DEFAULT_METHOD, METHODS, MODEL, Options, model_for, timeout_for
+from client.errors import BadRequest, ProtocolError
 from client.retry import RetryPolicy
 
 T = TypeVar("T")
@@ -71,6 +71,8 @@ class Service(ABC):
         Raises:
             ClientError: see the tree in `client/errors.py`.
         """
+        if method is not None and method not in METHODS:  # "no" would be taken for no explanation, but not everywhere
+            raise BadRequest(f"unknown attribution method; known: {', '.join(sorted(METHODS))}")
         options = Options(method or DEFAULT_METHOD, target, overlay, request_id)
         return self._send(model_for(method, self._model), data, options, read_explanation)
 

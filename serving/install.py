@@ -9,9 +9,11 @@ import argparse
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from serving.errors import CannotStart
@@ -61,7 +63,8 @@ def install(interruption: Interruption, *arguments: str) -> None:
                 said.append(line)
             pip.wait()
     finally:
-        pip.terminate()
+        with suppress(ProcessLookupError):  # what pip started has no other parent
+            os.killpg(pip.pid, signal.SIGTERM)
         pip.wait()
     if pip.returncode:
         raise CannotStart(remedy("".join(said)))

@@ -113,9 +113,10 @@ def test_the_python_example_runs(server: TorchServe) -> None:
     assert json.loads(blocks("json")[0])["prediction"] in done.stdout
 
 
-def test_the_archive_holds_the_code_of_this_checkout() -> None:
+@pytest.mark.parametrize("name", ["cxr.mar", "resnet18/cxr.mar"])
+def test_the_archives_hold_the_code_of_this_checkout(name: str) -> None:
     """A change of handler/ without a new archive would be served by nobody."""
-    with zipfile.ZipFile(ROOT / "model_store/cxr.mar") as archive:
+    with zipfile.ZipFile(ROOT / "model_store" / name) as archive:
         shipped = {name: archive.read(name) for name in archive.namelist()}
     own = [*(ROOT / "handler").rglob("*.py"), *(ROOT / "handler").glob("model-config*.yaml")]
     stale = [

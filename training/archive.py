@@ -48,16 +48,15 @@ def rebuild(archive: Path) -> str:
     """Build `archive` anew from the weights that it holds and the handler of this checkout; returns its sha256.
 
     Raises:
-        FileNotFoundError: there is no such archive.
-        ValueError: it holds no weights.
+        ValueError: there is no such archive, or it holds no weights.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(archive) as old:
                 model = Path(old.extract("model.pt", folder))
-        except (KeyError, zipfile.BadZipFile) as error:
+        except (FileNotFoundError, KeyError, zipfile.BadZipFile) as error:
             raise ValueError(
-                f"{archive} is no archive with a model.pt: build it of a run (make archive RUN=<folder>)"
+                f"{archive} is no archive with a model.pt: build it from a run (make archive RUN=<folder>)"
             ) from error
         return build(model, archive)
 

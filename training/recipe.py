@@ -33,9 +33,9 @@ class Bounds:
     below_high: bool = False
 
     def hold(self, value: float) -> bool:
-        """False for nan too."""
+        """False for nan and inf too."""
         above = self.low < value if self.above_low else self.low <= value
-        return above and (value < self.high if self.below_high else value <= self.high)
+        return above and math.isfinite(value) and (value < self.high if self.below_high else value <= self.high)
 
 
 Amount = Annotated[float, Bounds(0)]
@@ -45,7 +45,7 @@ ShareAbove0 = Annotated[float, Bounds(0, 1, above_low=True)]
 ShareBelow1 = Annotated[float, Bounds(0, 1, below_high=True)]
 Count = Annotated[int, Bounds(0)]
 CountFrom1 = Annotated[int, Bounds(1)]
-Side = Annotated[int, Bounds(32)]
+Side = Annotated[int, Bounds(32, 4096)]
 """Pixels."""
 
 
@@ -166,7 +166,7 @@ class TrainingRecipe:
     classes: tuple[str, ...] = ()
     """Class folders to use; empty: all."""
     version: str = "1.0"
-    seed: int = 1
+    seed: Annotated[int, Bounds(0, 2**32 - 1)] = 1
     balance: Literal["none", "sampler", "loss"] = "sampler"
     """Draw rare classes more often, weigh their loss more, or neither."""
     report_share: ShareAbove0 = 0.95
@@ -297,10 +297,11 @@ def check(recipe: TrainingRecipe) -> None:
         "classes": len(recipe.classes) == 1 or len(set(recipe.classes)) < len(recipe.classes),
         "split.test + split.validation": split.test + split.validation >= 1,
         "film.stretch": not 0 <= film.stretch[0] < film.stretch[1] <= 100,
-        "film.std": min(film.std) <= 0,
-        "augment.scale": not 0 < scale[0] <= scale[1],
+        "film.mean": not all(map(math.isfinite, film.mean)),
+        "film.std": not all(0 < value < math.inf for value in film.std),
+        "augment.scale": not 0 < scale[0] <= scale[1] < math.inf,
         "stop.first_epoch": recipe.stop.first_epoch > recipe.optimise.epochs,
-        "distil.size": recipe.distil.size != 0 and recipe.distil.size < 32,
+        "distil.size": recipe.distil.size and not 32 <= recipe.distil.size <= 4096,
     }
     for key, wrong in refused.items():
         if wrong:

@@ -114,7 +114,8 @@ def _announced_as_json(body: bytes | dict[str, Any], name: str, headers: Mapping
 
 
 def _looks_like_json(body: bytes | dict[str, Any]) -> bool:
-    return isinstance(body, dict) or JSON_OBJECT.match(body) is not None
+    """A DICOM object's preamble may begin with anything."""
+    return isinstance(body, dict) or (JSON_OBJECT.match(body) is not None and not is_dicom(body))
 
 
 def _json(body: bytes, recipe: Recipe) -> Any:

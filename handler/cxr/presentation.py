@@ -60,6 +60,8 @@ def _levels(pixels: NDArray[Any], ds: Dataset) -> NDArray[Any]:
 
 def _padded_above(words: NDArray[Any], ds: Dataset) -> NDArray[np.bool_] | None:
     """(rows, columns) True where a word is padding and its stored bits are not; None where padding needs no more."""
+    if int(ds.BitsStored) == 8 * words.dtype.itemsize:  # no bits above
+        return None
     padding, half = _padding(ds), 1 << (int(ds.BitsStored) - 1)
     lowest, highest = (-half, half - 1) if ds.PixelRepresentation == 1 else (0, 2 * half - 1)
     if padding is None or (lowest <= padding[0] and padding[1] <= highest):

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from client import (
+    BadRequest,
     ClientError,
     ConnectionFailed,
     DeadlineExceeded,
@@ -63,6 +64,13 @@ def test_an_explanation_without_a_method_leaves_the_choice_to_the_server(rpc: Fa
     with GrpcClient(rpc.target) as service:
         service.explain(b"film")
     assert (rpc.seen[0].model_name, rpc.seen[0].input["explain"]) == ("cxr", b"true")
+
+
+@pytest.mark.parametrize("method", ["no", "false", "gradcam", ""])
+def test_a_word_that_is_no_method_is_never_sent(rpc: FakeRpc, method: str) -> None:
+    with GrpcClient(rpc.target) as service, pytest.raises(BadRequest, match="unknown attribution method"):
+        service.explain(b"film", method=method)
+    assert rpc.seen == []
 
 
 def test_the_overlay_alone_is_that_of_the_explanation(rpc: FakeRpc) -> None:

@@ -54,6 +54,12 @@ def test_json_that_is_no_v2_request_is_taken_for_a_film_unless_announced() -> No
     assert asked({"body": FILM}, JSON).requests[0].film == FILM
 
 
+@pytest.mark.parametrize("begin", [b"{", b" {", b'{"inputs": []}'])
+def test_a_dicom_preamble_may_begin_with_anything(begin: bytes) -> None:
+    film = begin.ljust(128, b"\0") + b"DICM" + b"[" * 100_000
+    assert asked({"body": film}) == Asked("server-1", (Request(film, "server-1"),))
+
+
 @pytest.mark.parametrize("row", [{}, {"film": FILM}, {"explain": b"true"}])
 def test_a_row_without_a_film_carries_its_error(row: dict[str, Any]) -> None:
     taken = asked(row)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -254,6 +255,16 @@ def test_padding_may_need_more_than_the_stored_bits(signed: bool, padding: int) 
     shown = films.stretch(film, (0.5, 99.5))
     np.testing.assert_array_equal(shown[40:-40, 40:-40], films.stretch(film_of(films.dicom(chest())), (0.5, 99.5)))
     assert shown[0, 0] == 0
+
+
+@pytest.mark.parametrize(("bits", "signed", "padding"), [(8, 0, 65535), (8, 0, 300), (8, 1, -2000), (16, 0, 65535)])
+def test_padding_that_no_pixel_can_have_does_no_harm(bits: int, signed: int, padding: int) -> None:
+    pixels = chest(bits=bits).view(f"i{bits // 8}") if signed else chest(bits=bits)
+    told = {"BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": signed}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of the value
+        data = films.dicom(pixels, PixelPaddingValue=padding, **told)
+    assert film_of(data).histogram.sum() == pixels.size
 
 
 def test_padding_of_monochrome1_is_black_too() -> None:

@@ -15,7 +15,12 @@ from serving.install import remedy
 
 PATIENCE_S = 60.0
 RECORDING = "import pathlib, sys; pathlib.Path('said').open('a').write(' '.join(sys.argv[1:]) + '\\n')"
-WAITING = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(600)"
+WAITING = """
+import os, pathlib, subprocess, sys, time
+build = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path("pids").write_text(f"{os.getpid()} {build.pid} whole")
+time.sleep(600)
+"""
 FULL = "import sys; sys.exit('ERROR: [Errno 28] No space left on device')"
 OFFLINE = "import sys; sys.exit('ERROR: no matching distribution')"
 
@@ -40,16 +45,17 @@ def test_torch_alone_comes_from_its_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_pip_too(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_pip_and_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
     running = installer(tmp_path, WAITING)
     deadline = time.monotonic() + PATIENCE_S
-    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+    while not (tmp_path / "pids").is_file() or "whole" not in (tmp_path / "pids").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    pip = int((tmp_path / "pid").read_text())
+    started = [psutil.Process(int(pid)) for pid in (tmp_path / "pids").read_text().split()[:2]]
     running.send_signal(number)
     assert running.wait(PATIENCE_S) == 143
-    assert not psutil.pid_exists(pip)
+    _, alive = psutil.wait_procs(started, PATIENCE_S)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     assert not (tmp_path / "stamp").exists()
 
 

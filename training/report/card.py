@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.files import write
+from training.recipe import parse
 from training.report.build import REPORT_FILE
 from training.report.drawings import drawings
 from training.report.page import TEMPLATES, environment
@@ -47,7 +48,12 @@ def render(template: str, report: dict[str, Any], **more: str) -> str:
     """One of the Markdown templates."""
     made = environment(escape=False)
     data = DATA_SETS.get(frozenset(report["model"]["labels"]), "data-other.md")
-    made.globals |= {"mistakes": mistakes, "surprises": surprises, "data": (TEMPLATES / data).read_text().strip()}
+    made.globals |= {
+        "distil": parse(report["run"]["recipe_text"]).distil,
+        "mistakes": mistakes,
+        "surprises": surprises,
+        "data": (TEMPLATES / data).read_text().strip(),
+    }
     return made.get_template(template).render(report=report, **more)
 
 

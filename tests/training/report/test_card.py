@@ -122,6 +122,14 @@ def test_the_card_names_the_recipe_once(docs: Path, report: dict[str, Any]) -> N
     assert "recipe=tiny" not in page(report, {})
 
 
+def test_a_teacher_is_named(report: dict[str, Any]) -> None:
+    taught = copy.deepcopy(report)
+    assert "distillation" not in render("model-card.md.j2", taught)
+    taught["run"]["recipe_text"] += '\n[distil]\nteacher = "runs/strong/model.pt"\n'
+    for shown in (render("model-card.md.j2", taught), render("archive-readme.md.j2", taught, card="card.md")):
+        assert "answers of `runs/strong/model.pt` as well (distillation, weight 0.8" in shown
+
+
 def test_the_source_probe_is_shown(report: dict[str, Any]) -> None:
     shown = copy.deepcopy(report)
     figure = {"value": 0.636, "low": 0.5, "high": 0.775}
