@@ -130,6 +130,13 @@ def test_a_teacher_is_named(report: dict[str, Any]) -> None:
         assert "answers of `runs/strong/model.pt` as well (distillation, weight 0.8" in shown
 
 
+def test_the_commands_leave_the_default_archive_alone(report: dict[str, Any]) -> None:
+    other = copy.deepcopy(report)
+    for recipe, archive in (("default", ""), ("small", " ARCHIVE=model_store/small/cxr.mar")):
+        other["run"]["recipe"] = recipe
+        assert f"make archive RUN=runs/{recipe}{archive}\n" in render("model-card.md.j2", other)
+
+
 def test_the_source_probe_is_shown(report: dict[str, Any]) -> None:
     shown = copy.deepcopy(report)
     figure = {"value": 0.636, "low": 0.5, "high": 0.775}
